@@ -1,0 +1,361 @@
+"""The world whose truth is known: reviews from a small grammar, each with its exact p(stars | text).
+
+A review has a mood and a topic. Its clauses say something about nouns, mostly in that mood:
+
+    review    ->  [OPENER ,] sentence+ [overall , a VERDICT .]
+    sentence  ->  clause .  |  clause and clause .  |  clause but clause .  |  although clause , clause .
+    clause    ->  the NOUN was [DEGREE | NEGATOR] ADJECTIVE
+               |  the NOUN was ADJECTIVE and ADJECTIVE
+               |  we VERB the [ADJECTIVE] NOUN
+
+What a reader may conclude is a fixed function of the text, and `World.posterior` computes it:
+
+* every adjective, verb, opener and verdict is one opinion, worth its polarity in the lexicon;
+* a degree or negator multiplies the polarity of the adjective behind it ("not" by -0.7);
+* an opinion in a conceded clause (before "but", or after "although") counts half;
+* the score is the weighted mean of the opinions, in stars from the middle of the scale;
+* p(k stars) is proportional to exp(-(k - 3 - score)^2 / (2 s^2)), k = 1..5, s = `SPREAD`.
+
+Labels are drawn from that posterior, so no classifier can beat the one that knows it (Bayes).
+The grammar is LL(1): one look at the next word tells what follows, so a text has one parse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import KdlabError
+from .lexicon import Entry, Lexicon, load_lexicon
+
+STARS = 5
+LABEL_NAMES = tuple(f"{k} star{'s' if k > 1 else ''}" for k in range(1, STARS + 1))
+SPREAD = 0.6            # s above, in stars
+CONCEDED_WEIGHT = 0.5
+MAX_TOKENS = 32         # of a text, with [CLS] and [SEP]
+
+# How a review is laid out: number of clauses -> the sentences it may consist of, equally likely.
+LAYOUTS = {
+    1: (("one",),),
+    2: (("and",), ("but",), ("although",), ("one", "one")),
+    3: (("one", "and"), ("one", "but"), ("but", "one"), ("although", "one"), ("one", "one", "one")),
+    4: (("and", "but"), ("although", "and"), ("one", "one", "but"), ("one", "and", "one"), ("and", "and")),
+}
+CLAUSE_COUNT_P = (0.12, 0.28, 0.34, 0.26)
+FORMS = ("adjective", "degree", "negator", "pair", "verb", "verb adjective")
+FORM_P = (0.20, 0.16, 0.10, 0.26, 0.10, 0.18)
+OPENER_P = VERDICT_P = 0.35     # never both with four clauses: the text would grow too long
+TOPIC_KEPT_P = 0.8              # a clause keeps to the topic of its review
+MOOD_STEADINESS = 0.25          # standard deviation of an opinion around the review's mood, in stars
+WORD_WINDOW = 0.3                # a word is drawn from those whose polarity is this near, in stars
+BREVITY = 3.0                   # and among those in proportion to length^-3: short words are common
+STRONGEST = 1.8                 # no word is sought beyond this polarity, so that no single word is it
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """One opinion found in a text: the word, its value in stars after degree or negation, its weight."""
+
+    word: str
+    value: float
+    weight: float
+
+
+def stars_given_score(score: np.ndarray) -> np.ndarray:
+    """p(stars | score), shape (..., 5), of scores of shape (...) in stars from the middle."""
+    offsets = np.arange(STARS) - (STARS - 1) / 2
+    logits = -((offsets - np.asarray(score, dtype=np.float64)[..., None]) ** 2) / (2 * SPREAD**2)
+    odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return odds / odds.sum(axis=-1, keepdims=True)
+
+
+class World:
+    """A lexicon together with the grammar: draws reviews, and reads them.
+
+    `World("restaurant")` and `World("clinic")` ship; a path names a lexicon of your own
+    (see `kdlab.lexicon`).
+    """
+
+    def __init__(self, lexicon: str | Path = "restaurant") -> None:
+        self.lexicon: Lexicon = load_lexicon(lexicon)
+
+    # ---- reading -----------------------------------------------------------------------------
+
+    def posterior(self, text: str) -> np.ndarray:
+        """The exact p(stars | text), shape (5,), summing to 1.
+
+        Raises `KdlabError` naming the word at which the text leaves the grammar.
+        """
+        opinions = self.parse(text)
+        weights = np.array([o.weight for o in opinions])
+        values = np.array([o.value for o in opinions])
+        return stars_given_score((weights * values).sum() / weights.sum())
+
+    def posteriors(self, texts: Iterable[str]) -> np.ndarray:
+        """`posterior` of many texts, shape (texts, 5)."""
+        return np.stack([self.posterior(text) for text in texts])
+
+    def parse(self, text: str) -> list[Opinion]:
+        """The opinions of a text in reading order; raises `KdlabError` outside the grammar."""
+        return _Reader(self.lexicon, text).review()
+
+    # ---- writing -----------------------------------------------------------------------------
+
+    def texts(self, count: int, seed: int = 0) -> tuple[list[str], np.ndarray]:
+        """`count` reviews and their posteriors, shape (count, 5). The same seed, the same texts."""
+        rng = np.random.default_rng([seed, 0])
+        return _Writer(self.lexicon, rng).reviews(count)
+
+    def dataset(self, count: int, seed: int = 0, labelled: bool = True):
+        """`count` reviews as a `datasets.Dataset`.
+
+        Columns: text; truth, the posterior as 5 floats; and, if `labelled`, label in 0..4, drawn
+        from it. The labels of a seed do not depend on anything but seed and count.
+        """
+        from datasets import Dataset, Features, List, Value
+
+        texts, posterior = self.texts(count, seed)
+        columns = {"text": texts, "truth": posterior.astype(np.float32)}
+        features = {"text": Value("string"), "truth": List(Value("float32"), length=STARS)}
+        if labelled:
+            columns["label"] = draw_labels(posterior, seed)
+            features["label"] = Value("int64")
+        return Dataset.from_dict(columns, features=Features(features))
+
+
+def draw_labels(posterior: np.ndarray, seed: int = 0) -> np.ndarray:
+    """One label 0..4 a row, drawn from the rows of `posterior`, shape (n, 5)."""
+    uniform = np.random.default_rng([seed, 1]).random(len(posterior))
+    return (posterior.cumsum(axis=1) < uniform[:, None]).sum(axis=1).clip(max=STARS - 1)
+
+
+class _Reader:
+    """Recursive descent over the words of one text; one method a rule of the grammar."""
+
+    def __init__(self, lexicon: Lexicon, text: str) -> None:
+        self.entries = lexicon.entries
+        self.text = text
+        self.tokens = text.split()
+        self.at = 0
+        self.opinions: list[Opinion] = []
+
+    def review(self) -> list[Opinion]:
+        if self.role() == "opener":
+            self.opinion(1.0)
+            self.expect(",")
+        while self.word() not in (None, "overall"):
+            self.sentence()
+        if self.word() == "overall":
+            self.expect("overall")
+            self.expect(",")
+            self.expect("a", "an")
+            self.opinion(1.0, "verdict")
+            self.expect(".")
+        if self.word() is not None or not self.opinions:
+            self.fail("a sentence")
+        return self.opinions
+
+    def sentence(self) -> None:
+        if self.word() == "although":
+            self.expect("although")
+            self.clause(CONCEDED_WEIGHT)
+            self.expect(",")
+            self.clause(1.0)
+        else:
+            first = len(self.opinions)
+            self.clause(1.0)
+            if self.word() == "but":
+                self.opinions[first:] = [Opinion(o.word, o.value, CONCEDED_WEIGHT)
+                                         for o in self.opinions[first:]]
+            if self.word() in ("and", "but"):
+                self.expect("and", "but")
+                self.clause(1.0)
+        self.expect(".")
+
+    def clause(self, weight: float) -> None:
+        if self.word() == "we":
+            self.expect("we")
+            self.opinion(weight, "verb")
+            self.expect("the")
+            if self.role() == "adjective":
+                self.opinion(weight)
+            self.entry("noun")
+            return
+        self.expect("the")
+        self.entry("noun")
+        self.expect("was")
+        if self.role() in ("degree", "negator"):
+            factor = self.entry("degree", "negator").factor
+            self.opinion(weight, "adjective", factor=factor)
+            return
+        self.opinion(weight, "adjective")
+        if self.word() == "and" and self.role(ahead=1) == "adjective":
+            self.expect("and")
+            self.opinion(weight, "adjective")
+
+    def opinion(self, weight: float, *roles: str, factor: float = 1.0) -> None:
+        entry = self.entry(*(roles or (self.role(),)))
+        self.opinions.append(Opinion(entry.word, factor * entry.polarity, weight))
+
+    def word(self, ahead: int = 0) -> str | None:
+        at = self.at + ahead
+        return self.tokens[at] if at < len(self.tokens) else None
+
+    def role(self, ahead: int = 0) -> str | None:
+        entry = self.entries.get(self.word(ahead))
+        return entry.role if entry else None
+
+    def entry(self, *roles: str):
+        if self.role() not in roles:
+            self.fail(" or ".join(roles))
+        self.at += 1
+        return self.entries[self.tokens[self.at - 1]]
+
+    def expect(self, *words: str) -> None:
+        if self.word() not in words:
+            self.fail(" or ".join(f"'{w}'" for w in words))
+        self.at += 1
+
+    def fail(self, wanted: str) -> None:
+        found = f"'{self.word()}'" if self.word() else "the end"
+        start = " ".join(self.tokens[max(0, self.at - 3):self.at])
+        raise KdlabError(f"the text leaves the grammar at word {self.at + 1}: {found} stands where "
+                         f"{wanted} should" + (f" (after '... {start}')" if start else "")
+                         + "; the true posterior is known only for texts of the built-in grammar")
+
+
+class _Writer:
+    """Draws many reviews at once: every choice is one array over reviews (n,) or clauses (n, 4)."""
+
+    def __init__(self, lexicon: Lexicon, rng: np.random.Generator) -> None:
+        self.lexicon, self.rng = lexicon, rng
+
+    def reviews(self, count: int) -> tuple[list[str], np.ndarray]:
+        rng = self.rng
+        clauses = rng.choice(len(CLAUSE_COUNT_P), count, p=CLAUSE_COUNT_P) + 1
+        layouts = [LAYOUTS[n][int(u * len(LAYOUTS[n]))]
+                   for n, u in zip(clauses.tolist(), rng.random(count).tolist(), strict=True)]
+        conceded = np.array([_conceded(layout) for layout in layouts], dtype=bool).reshape(count, 4)
+        mood = rng.uniform(-2, 2, count)
+
+        texts, total, weight = self._clauses(mood, conceded, np.arange(4) < clauses[:, None])
+        brief = clauses < 4
+        plain = brief & (np.array([layout[0] for layout in layouts]) != "but")  # "sadly , X but Y" misleads
+        opener, opener_value = self._aside("opener", mood, plain & (rng.random(count) < OPENER_P))
+        verdict, verdict_value = self._aside("verdict", mood, brief & (rng.random(count) < VERDICT_P))
+        total += opener_value + verdict_value
+        weight += (opener != "").astype(float) + (verdict != "")
+
+        rows = zip(layouts, texts, opener.tolist(), verdict.tolist(), strict=True)
+        return [_render(*row) for row in rows], stars_given_score(total / weight)
+
+    def _clauses(self, mood: np.ndarray, conceded: np.ndarray, used: np.ndarray):
+        """The clauses' texts, n lists of 4, and each review's sums of weighted values and weights."""
+        rng, shape, words = self.rng, conceded.shape, self.lexicon.words
+        topics = len(self.lexicon.topics)
+        own = rng.integers(topics, size=(len(mood), 1))
+        topic = np.where(rng.random(shape) < TOPIC_KEPT_P, own, rng.integers(topics, size=shape))
+        target = mood[:, None] + MOOD_STEADINESS * rng.standard_normal(shape)
+        contrary = -np.sign(mood)[:, None] * rng.uniform(0.5, 2, shape)
+        target = np.where(conceded, contrary, target)
+
+        form = rng.choice(len(FORMS), shape, p=FORM_P)
+        has_verb, has_first, has_second = form >= 4, form != 4, form == 3
+        modifier, factor = np.full(shape, "", dtype=object), np.ones(shape)
+        for role, chosen in (("degree", form == 1), ("negator", form == 2)):
+            word, entry = self._any(words(role), shape)
+            modifier[chosen] = word[chosen]
+            factor[chosen] = np.array([e.factor for e in words(role)])[entry][chosen]
+
+        verb, verb_value = self._near(words("verb"), target)
+        first, first_value = self._adjective(topic, np.where(has_verb, verb_value, target / factor))
+        second, second_value = self._adjective(topic, first_value, unlike=first)
+        value = has_verb * verb_value + has_first * factor * first_value + has_second * second_value
+        weight = used * np.where(conceded, CONCEDED_WEIGHT, 1.0)
+
+        fields = (form, self._nouns(topic), modifier, verb, first, second)
+        flat = [_clause(*row) for row in zip(*(f.ravel().tolist() for f in fields), strict=True)]
+        texts = [flat[i:i + 4] for i in range(0, len(flat), 4)]
+        opinions = has_verb * 1 + has_first + has_second
+        return texts, (weight * value).sum(axis=1), (weight * opinions).sum(axis=1)
+
+    def _near(self, entries: list[Entry], target: np.ndarray, unlike: np.ndarray | None = None):
+        """Words drawn from those within `WORD_WINDOW` of the target polarity (or the nearest), never the
+        one in `unlike`, and their polarities; both shaped like `target`."""
+        polarity = np.array([e.polarity for e in entries])
+        names = np.array([e.word for e in entries], dtype=object)
+        mass = np.concatenate([[0.0], np.cumsum([len(e.word) ** -BREVITY for e in entries])])
+        target = target.clip(-STRONGEST, STRONGEST)
+        low = np.searchsorted(polarity, target - WORD_WINDOW, "left").clip(max=len(entries) - 1)
+        high = np.searchsorted(polarity, target + WORD_WINDOW, "right").clip(min=low + 1)
+        point = mass[low] + self.rng.random(target.shape) * (mass[high] - mass[low])
+        pick = (np.searchsorted(mass, point, "right") - 1).clip(low, high - 1)
+        if unlike is not None:
+            same = names[pick] == unlike
+            pick = np.where(same, np.where(pick > 0, pick - 1, pick + 1), pick)
+        return names[pick], polarity[pick]
+
+    def _adjective(self, topic: np.ndarray, target: np.ndarray, unlike: np.ndarray | None = None):
+        word, value = np.empty(topic.shape, dtype=object), np.empty(topic.shape)
+        for index, name in enumerate(self.lexicon.topics):
+            here = topic == index
+            word[here], value[here] = self._near(self.lexicon.words("adjective", name), target[here],
+                                                 None if unlike is None else unlike[here])
+        return word, value
+
+    def _nouns(self, topic: np.ndarray) -> np.ndarray:
+        """One noun a clause, none twice in a review."""
+        start = self.rng.random((len(topic), 1))
+        noun = np.empty(topic.shape, dtype=object)
+        position = np.broadcast_to(np.arange(4), topic.shape)
+        for index, name in enumerate(self.lexicon.topics):
+            names = np.array([e.word for e in self.lexicon.words("noun", name)], dtype=object)
+            names = self.rng.permutation(names)
+            here = topic == index
+            first = np.broadcast_to((start * len(names)).astype(int), topic.shape)[here]
+            noun[here] = names[(first + position[here]) % len(names)]
+        return noun
+
+    def _any(self, entries: list[Entry], shape: tuple[int, ...]):
+        pick = self.rng.integers(len(entries), size=shape)
+        return np.array([e.word for e in entries], dtype=object)[pick], pick
+
+    def _aside(self, role: str, mood: np.ndarray, present: np.ndarray):
+        """An opener or verdict in the review's mood where `present`, else "" and 0."""
+        word, value = self._near(self.lexicon.words(role), mood)
+        return np.where(present, word, ""), np.where(present, value, 0.0)
+
+
+def _conceded(layout: tuple[str, ...]) -> list[bool]:
+    """Which of a review's four clause places hold a conceded clause."""
+    flags = [flag for sentence in layout
+             for flag in ([False] if sentence == "one" else [sentence in ("but", "although"), False])]
+    return flags + [False] * (4 - len(flags))
+
+
+def _clause(form: int, noun: str, modifier: str, verb: str, first: str, second: str) -> str:
+    if form == 0:
+        return f"the {noun} was {first}"
+    if form in (1, 2):
+        return f"the {noun} was {modifier} {first}"
+    if form == 3:
+        return f"the {noun} was {first} and {second}"
+    return f"we {verb} the {noun}" if form == 4 else f"we {verb} the {first} {noun}"
+
+
+def _render(layout: tuple[str, ...], clauses: list[str], opener: str, verdict: str) -> str:
+    parts, at = [f"{opener} ,"] if opener else [], 0
+    for sentence in layout:
+        if sentence == "one":
+            parts.append(f"{clauses[at]} .")
+        elif sentence == "although":
+            parts.append(f"although {clauses[at]} , {clauses[at + 1]} .")
+        else:
+            parts.append(f"{clauses[at]} {sentence} {clauses[at + 1]} .")
+        at += 1 if sentence == "one" else 2
+    if verdict:
+        parts.append(f"overall , {'an' if verdict[0] in 'aeiou' else 'a'} {verdict} .")
+    return " ".join(parts)

@@ -1,0 +1,201 @@
+"""The loop: every run of kdlab, in a lesson, on the command line or over many processes, is this one.
+
+A run is a list of stages; a stage is an objective, and how long and how fast to follow it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+
+from . import preflight
+from .batches import Rows, padded_fraction, training_loader
+from .cache import cached_teacher
+from .checkpoint import Checkpoint
+from .interrupt import Interruptible
+from .measure import predict
+from .objectives import Objective
+from .trace import Batch, Trace, trace, trace_teacher
+
+PROBES_PER_RUN = 60
+TeacherReader = Callable[[Batch, Collection[str]], Trace | None]
+
+
+@dataclass
+class Stage:
+    """One phase of a run: what is minimised, for how many steps, and by which steps.
+
+    AdamW with linear warm-up over the fraction `warmup` of the steps, then linear decay to zero.
+    `transform` changes a batch before the models see it (`kdlab.masking.Masking`).
+    """
+
+    objective: Objective
+    steps: int
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    transform: Callable[[Batch], Batch] | None = None
+    name: str = "distillation"
+
+
+@dataclass
+class Run:
+    """What happened: the history of every loss, what the probes showed, and a report in numbers.
+
+    history      "step", "stage", "loss" and each term's name -> one value a step; None where the
+                 stage lacks the term
+    probe_steps  the steps after which the probes were looked at, 0 (before training) first
+    probe_logits one tensor (probes, C) for each of them
+    report       how it was done: seconds, steps_per_second, teacher, padded_fraction, ...
+    """
+
+    history: dict[str, list] = field(default_factory=lambda: {"step": [], "stage": [], "loss": []})
+    probe_steps: list[int] = field(default_factory=list)
+    probe_logits: list[Tensor] = field(default_factory=list)
+    report: dict[str, object] = field(default_factory=dict)
+    interrupted: bool = False
+
+    @property
+    def steps(self) -> int:
+        return len(self.history["step"])
+
+    def record(self, stage: str, values: dict[str, float]) -> None:
+        for name in values:
+            self.history.setdefault(name, [None] * self.steps)
+        for name, column in self.history.items():
+            column.append(values.get(name))
+        self.history["stage"][-1] = stage
+        self.history["step"][-1] = self.steps
+
+
+def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[Stage],
+            teacher: PreTrainedModel | None = None, *, seed: int = 0, probes: Dataset | None = None,
+            cache: str | Path | None = None, checkpoint: str | Path | None = None,
+            checkpoint_every: int = 200, precision: str = "no", progress: bool = True) -> Run:
+    """Train `student` in place through `stages` on `data`, with or without a `teacher`.
+
+    data        encoded rows (`kdlab.tasks`), all of them used by every stage
+    probes      encoded rows whose logits are recorded as training goes on (`Run.probe_logits`)
+    cache       a folder for the teacher's logits, used if logits are all that is read of the teacher
+    checkpoint  a folder to save progress in every `checkpoint_every` steps; the same call goes on
+                from what it finds there, to the same numbers as an undisturbed run
+    precision   "no" (float32) or "bf16" (autocast); losses are in float32 either way
+
+    The same seed on the same machine gives the same numbers. An interrupt ends the run after the
+    step under way and returns what there is. Raises `KdlabError` before the first step for a run that
+    cannot be right, and at the step where a loss is no longer finite, naming the term.
+    """
+    stages = [stages] if isinstance(stages, Stage) else list(stages)
+    rows = Rows(data, student.config.pad_token_id or 0)
+    preflight.check(student, teacher, rows, stages)
+    identity = preflight.identity(student, teacher, rows, stages, seed, precision) if checkpoint else ""
+    saved = Checkpoint(checkpoint, identity)
+    accelerator = Accelerator()
+    autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16")
+    read_teacher, source = _teacher_reader(teacher, rows, stages, cache, accelerator.device)
+    run = Run(**saved.record.get("run", {}), probe_logits=saved.probes())
+    total = sum(stage.steps for stage in stages)
+    look = _prober(student, probes, run, total)
+    began, began_at, was_training = time.perf_counter(), run.steps, student.training
+
+    with torch.random.fork_rng(), Interruptible() as interrupt, tqdm(
+            total=total, initial=run.steps, disable=not progress, file=sys.stdout, ascii=True,
+            mininterval=0.5, ncols=100) as bar:
+        torch.manual_seed(seed)
+        saved.restore_weights(student)
+        look()
+        for number, stage in list(enumerate(stages))[saved.stage:]:
+            done = saved.step if number == saved.stage else 0
+            objective = stage.objective.to(accelerator.device)
+            learning = [*student.parameters(), *objective.parameters()]
+            group = {"params": learning, "initial_lr": stage.learning_rate}    # wanted by last_epoch below
+            optimizer = torch.optim.AdamW([group], stage.learning_rate, stage.betas,
+                                          weight_decay=stage.weight_decay)
+            loader = training_loader(rows, stage.batch_size, seed + number, start=done)
+            model, optimizer, loader = accelerator.prepare(student, optimizer, loader)
+            schedule = get_linear_schedule_with_warmup(optimizer, round(stage.warmup * stage.steps),
+                                                       stage.steps, last_epoch=done - 1)
+            batches = iter(loader)
+            if number == saved.stage:
+                saved.restore_stage(objective, optimizer)
+            student.train()
+
+            for step in range(done + 1, stage.steps + 1):
+                batch = next(batches)
+                if stage.transform:
+                    batch = stage.transform(batch)
+                with autocast:
+                    seen = trace(model, batch, objective.student_needs)
+                    known = read_teacher(batch, objective.teacher_needs)
+                parts = objective(seen, known, batch)
+
+                values = {name: value.item() for name, value in parts.items()}
+                preflight.stop_unless_finite(values, run.steps + 1)
+                accelerator.backward(parts["loss"])
+                norm = accelerator.clip_grad_norm_(learning, stage.clip)
+                preflight.stop_unless_finite({"gradient": norm.item()}, run.steps + 1)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+
+                run.record(stage.name, values)
+                look()
+                bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
+                bar.update()
+                if step % checkpoint_every == 0 or step == stage.steps or interrupt.requested:
+                    saved.save(student, objective, optimizer, run, number, step)
+                if interrupt.requested:
+                    break
+            if interrupt.requested:
+                break
+    student.train(was_training)
+
+    run.interrupted = interrupt.requested
+    seconds = time.perf_counter() - began
+    run.report = {"steps": run.steps, "seconds": seconds, "teacher": source, "precision": precision,
+                  "steps_per_second": (run.steps - began_at) / seconds, "rows": len(rows),
+                  "padded_fraction": padded_fraction(rows, stages[0].batch_size, seed)}
+    if run.interrupted:
+        print(f"interrupted after step {run.steps} of {total}; the student and the history are as of then")
+    return run
+
+
+def _teacher_reader(teacher: PreTrainedModel | None, rows: Rows, stages: Sequence[Stage],
+                    cache: str | Path | None, device: torch.device) -> tuple[TeacherReader, str]:
+    """How batches meet the teacher, and the same in words for the report: from the cache where logits
+    are all that is read and no stage changes the texts, else live."""
+    if teacher is None or not any(stage.objective.teacher_needs for stage in stages):
+        return (lambda batch, needs: None), "none"
+    teacher.to(device)
+    plain = all(stage.objective.teacher_needs <= {"logits"} and not stage.transform for stage in stages)
+    if cache and plain:
+        stored, found = cached_teacher(teacher, rows, cache, compute=lambda: predict(teacher, rows))
+        return (lambda batch, needs: stored(batch)), f"cache, {'found' if found else 'filled'} in {cache}"
+    return (lambda batch, needs: trace_teacher(teacher, batch, needs) if needs else None), "live"
+
+
+def _prober(student: PreTrainedModel, probes: Dataset | None, run: Run, total: int) -> Callable[[], None]:
+    """A function to be called after every step: it records the probes' logits every so often."""
+    if probes is None:
+        return lambda: None
+    rows, every = Rows(probes, student.config.pad_token_id or 0), max(1, total // PROBES_PER_RUN)
+
+    def look() -> None:
+        due = run.steps % every == 0 or run.steps == total
+        if due and run.steps not in run.probe_steps:
+            run.probe_steps.append(run.steps)
+            run.probe_logits.append(predict(student, rows))
+    return look

@@ -1,0 +1,129 @@
+"""What a model is worth and what it costs: accuracy, fidelity, calibration, size, FLOPs, latency."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from . import losses
+from .batches import Rows, in_order
+from .errors import KdlabError
+from .trace import trace
+
+
+@torch.no_grad()
+def predict(model: nn.Module, data: Dataset | Rows) -> Tensor:
+    """The model's logits on every row, (rows, C), in the rows' order.
+
+    Computed in eval mode; the model is left in the mode it came in.
+    """
+    rows = data if isinstance(data, Rows) else Rows(data, model.config.pad_token_id or 0)
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        logits = None
+        for batch in in_order(rows):
+            part = trace(model, {k: v.to(device) for k, v in batch.items()}).logits.float().cpu()
+            logits = torch.empty(len(rows), part.shape[-1]) if logits is None else logits
+            logits[batch["row"]] = part
+        return logits
+    finally:
+        model.train(was_training)
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """The part of the rows whose largest logit is the label's. Shapes (n, C), (n,)."""
+    return (logits.argmax(dim=-1) == labels).double().mean().item()
+
+
+def fidelity(student_logits: Tensor, teacher_logits: Tensor) -> float:
+    """The part of the rows on which student and teacher give the same answer, right or wrong."""
+    return (student_logits.argmax(dim=-1) == teacher_logits.argmax(dim=-1)).double().mean().item()
+
+
+def retention(student_score: float, teacher_score: float) -> float:
+    """Student score / teacher score."""
+    return student_score / teacher_score
+
+
+def distance(p: Tensor, q_logits: Tensor) -> float:
+    """Mean KL(p || q) in nats between probabilities p (n, C), such as the truth, and a model's logits."""
+    return losses.kl_divergence(p.double().log(), q_logits.double()).item()
+
+
+def calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """Expected calibration error: mean |confidence - accuracy| over equal-width bins of confidence,
+    weighted by the rows in them (Guo et al. 2017, eq. 3)."""
+    confidence, answer = logits.double().softmax(dim=-1).max(dim=-1)
+    right = (answer == labels).double()
+    at = (confidence * bins).long().clamp(max=bins - 1)
+    gap = torch.zeros(bins, dtype=torch.float64).index_add_(0, at, right - confidence)
+    return (gap.abs().sum() / len(labels)).item()
+
+
+def evaluate(model: nn.Module, data: Dataset, teacher_logits: Tensor | None = None) -> dict[str, float]:
+    """Accuracy and calibration error on a labelled split; fidelity and KL to the teacher if its logits
+    are given; KL to the truth where the split knows it."""
+    if "label" not in data.column_names:
+        raise KdlabError("this split has no labels to score against; evaluate on a labelled one")
+    logits, labels = predict(model, data), torch.tensor(data["label"][:])
+    scores = {"accuracy": accuracy(logits, labels), "calibration_error": calibration_error(logits, labels)}
+    if teacher_logits is not None:
+        scores["fidelity"] = fidelity(logits, teacher_logits)
+        scores["kl_teacher"] = losses.kl_divergence(teacher_logits.double(), logits.double()).item()
+    if "truth" in data.column_names:
+        scores["kl_truth"] = distance(torch.tensor(data["truth"][:]), logits)
+    return scores
+
+
+def parameters(model: nn.Module) -> int:
+    """Number of weights, shared ones counted once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def _example(model: nn.Module, length: int) -> dict[str, Tensor]:
+    device = next(model.parameters()).device
+    length = min(length, getattr(model.config, "max_position_embeddings", length))
+    ones = torch.ones(1, length, dtype=torch.long, device=device)
+    return {"input_ids": ones, "attention_mask": ones}
+
+
+@torch.no_grad()
+def flops(model: nn.Module, length: int = 128) -> int:
+    """Floating-point operations of one forward pass over one text of `length` tokens.
+
+    Matrix products only, two operations per multiply-add: the convention of the papers' tables. A
+    text longer than the model's positions is cut to them.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with FlopCounterMode(display=False) as counter:
+            trace(model, _example(model, length))
+        return counter.get_total_flops()
+    finally:
+        model.train(was_training)
+
+
+@torch.no_grad()
+def latency(model: nn.Module, length: int = 128, repeats: int = 20) -> float:
+    """Median milliseconds of one forward pass over one text on this machine, after three to warm up."""
+    was_training, batch = model.training, _example(model, length)
+    model.eval()
+    try:
+        times = []
+        for _ in range(3 + repeats):
+            start = time.perf_counter()
+            trace(model, batch)
+            if batch["input_ids"].is_cuda:
+                torch.cuda.synchronize()
+            times.append(1e3 * (time.perf_counter() - start))
+        return statistics.median(times[3:])
+    finally:
+        model.train(was_training)

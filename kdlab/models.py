@@ -1,0 +1,150 @@
+"""Teachers and students: built from a size, loaded from a folder, saved to one.
+
+Every model is an ordinary `transformers` model; what kdlab saves, `AutoModelForSequenceClassification`
+loads without kdlab.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from .errors import KdlabError
+from .lexicon import DATA
+
+HEAD_WIDTH = 32     # attention heads are this wide unless a number of heads is given
+
+
+def new_classifier(tokenizer: PreTrainedTokenizerBase, label_names: tuple[str, ...], layers: int = 2,
+                   width: int = 64, heads: int | None = None, dropout: float = 0.1,
+                   seed: int = 0) -> BertForSequenceClassification:
+    """A BERT-shaped classifier with fresh weights: the same seed and size, the same weights."""
+    config = bert_config(tokenizer, layers, width, heads, dropout,
+                         id2label=dict(enumerate(label_names)),
+                         label2id={name: i for i, name in enumerate(label_names)})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return BertForSequenceClassification(config)
+
+
+def new_masked_lm(tokenizer: PreTrainedTokenizerBase, layers: int, width: int, heads: int | None = None,
+                  dropout: float = 0.1, seed: int = 0) -> BertForMaskedLM:
+    """A BERT-shaped masked language model with fresh weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return BertForMaskedLM(bert_config(tokenizer, layers, width, heads, dropout))
+
+
+def bert_config(tokenizer: PreTrainedTokenizerBase, layers: int, width: int, heads: int | None = None,
+                dropout: float = 0.1, **labels) -> BertConfig:
+    """A BERT configuration for a tokenizer: FFN four times the width, one segment.
+
+    Raises `KdlabError` where the heads do not divide the width.
+    """
+    heads = heads or max(1, width // HEAD_WIDTH)
+    if layers < 1 or width % heads:
+        raise KdlabError(f"{layers} layers of width {width} with {heads} heads cannot be built; take at "
+                         "least one layer, and a width that the number of heads divides")
+    return BertConfig(
+        vocab_size=len(tokenizer), hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+        intermediate_size=4 * width, max_position_embeddings=tokenizer.model_max_length, type_vocab_size=1,
+        hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
+        pad_token_id=tokenizer.pad_token_id, **labels)
+
+
+def give_body(source: PreTrainedModel, target: PreTrainedModel) -> None:
+    """Copy embeddings and layers of one model into another of the same size; heads stay as they are."""
+    body = {name: weight for name, weight in source.base_model.state_dict().items()
+            if not name.startswith("pooler")}
+    missing, unexpected = target.base_model.load_state_dict(body, strict=False)
+    strangers = [name for name in [*missing, *unexpected] if not name.startswith("pooler")]
+    if strangers:
+        raise KdlabError(f"the models differ in '{strangers[0]}'; give both the same layers and width")
+
+
+def load_classifier(name: str | Path = "restaurant-teacher") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A classifier and its tokenizer, by the name of one that ships in data/ or from a local folder.
+
+    The model comes in eval mode and float32. Raises `KdlabError` for a folder that is missing or incomplete,
+    weights that are damaged, missing or for another architecture. No remote code, no pickles.
+    """
+    folder = _folder(name)
+    with _quiet():
+        try:
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True,
+                dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise KdlabError(f"{folder}: this cannot be loaded as a classifier ({reason}); fetch or save "
+                             "the folder again") from error
+    lost = [*info["missing_keys"], *info["mismatched_keys"]]
+    if lost:
+        raise KdlabError(f"{folder}: the weights lack '{lost[0]}', so part of the model would be random; "
+                         "the folder must hold a fine-tuned classifier")
+    return model.eval(), tokenizer
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
+    """Write model and tokenizer to `folder` in `save_pretrained` form; whole or not at all."""
+    from .files import replaced_folder
+
+    with replaced_folder(Path(folder)) as unfinished:
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+    return Path(folder)
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A hash of every weight and of the configuration: equal for equal models, and only for them."""
+    from hashlib import sha256
+
+    digest = sha256()
+    config = getattr(model, "config", None)
+    if config is not None:
+        shape = {k: v for k, v in config.to_dict().items() if not k.startswith(("_", "transformers"))}
+        digest.update(json.dumps(shape, sort_keys=True, default=str).encode())
+    for name, weight in sorted(model.state_dict().items()):
+        weight = weight.detach().cpu().contiguous()
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(weight.view(torch.uint8).numpy().tobytes() if weight.dim() else
+                      weight.reshape(1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _folder(name: str | Path) -> Path:
+    for folder in (Path(name), DATA / name):
+        if (folder / "config.json").is_file():
+            return folder
+    shipped = sorted(path.parent.name for path in DATA.glob("*/config.json"))
+    raise KdlabError(f"there is no model folder '{name}' (one that holds a config.json); give the path of "
+                     f"one, or name one that ships: {', '.join(shipped)}")
+
+
+class _quiet:
+    """Keep transformers' loading bars and reports off the page; what matters is raised."""
+
+    def __enter__(self) -> None:
+        self.level, self.bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+    def __exit__(self, *_) -> None:
+        logging.set_verbosity(self.level)
+        if self.bars:
+            logging.enable_progress_bar()
