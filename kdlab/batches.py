@@ -86,7 +86,8 @@ class LengthBatches:
 def training_loader(rows: Rows, batch_size: int, seed: int, start: int = 0) -> DataLoader:
     """An endless loader of shuffled batches, from batch number `start` of the run."""
     order = LengthBatches(rows.lengths, batch_size, seed, start)
-    return DataLoader(rows, batch_sampler=order, collate_fn=_as_gathered)
+    # A generator of its own: a loader draws a number when it starts, and a resumed run starts another one.
+    return DataLoader(rows, batch_sampler=order, collate_fn=_as_gathered, generator=torch.Generator())
 
 
 def in_order(rows: Rows, batch_size: int = 256) -> Iterator[Batch]:

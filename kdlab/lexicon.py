@@ -43,6 +43,7 @@ class Entry:
     topic: str
     polarity: float
     factor: float
+    line: int
 
 
 @dataclass(frozen=True)
@@ -97,22 +98,20 @@ def _read(path: Path, file) -> dict[str, Entry]:
         raise KdlabError(f"{path}, line 1: no column '{missing[0]}'; the first line must name "
                          f"the columns {', '.join(COLUMNS)}")
     entries: dict[str, Entry] = {}
-    seen_at: dict[str, int] = {}
     for row in reader:
         where = f"{path}, line {reader.line_num}"
         if None in row or None in row.values():
             raise KdlabError(f"{where}: {len(reader.fieldnames)} fields are wanted, one for each of "
                              f"{', '.join(reader.fieldnames)}; add or remove commas")
-        entry = _entry(where, {key: value.strip() for key, value in row.items()})
+        entry = _entry(where, {key: value.strip() for key, value in row.items()}, reader.line_num)
         if entry.word in entries:
-            raise KdlabError(f"{where}: '{entry.word}' stands already at line {seen_at[entry.word]}; "
+            raise KdlabError(f"{where}: '{entry.word}' stands already at line {entries[entry.word].line}; "
                              "give each word once, or its role would be ambiguous")
         entries[entry.word] = entry
-        seen_at[entry.word] = reader.line_num
     return entries
 
 
-def _entry(where: str, row: dict[str, str]) -> Entry:
+def _entry(where: str, row: dict[str, str], line: int) -> Entry:
     word, role, topic = row["word"], row["role"], row["topic"]
     if not re.fullmatch("[a-z]+", word):
         raise KdlabError(f"{where}: '{word}' is not a word of lower-case letters a-z; spell it so")
@@ -127,10 +126,10 @@ def _entry(where: str, row: dict[str, str]) -> Entry:
         raise KdlabError(f"{where}: the noun '{word}' needs a topic of its own, not 'any'")
     polarity = _number(where, row, "polarity", -2.0, 2.0) if role in OPINION_ROLES else 0.0
     factor = _number(where, row, "factor", -2.0, 2.0) if role in FACTOR_ROLES else 1.0
-    if role == "negator" and factor >= 0 or role == "degree" and factor <= 0:
+    if (role == "negator" and factor >= 0) or (role == "degree" and factor <= 0):
         raise KdlabError(f"{where}: the {role} '{word}' has the factor {factor:g}; a degree's is above "
                          "0 and a negator's below 0")
-    return Entry(word, role, topic, polarity, factor)
+    return Entry(word, role, topic, polarity, factor, line)
 
 
 def _number(where: str, row: dict[str, str], column: str, low: float, high: float) -> float:
@@ -149,14 +148,14 @@ def _check_counts(path: Path, entries: dict[str, Entry], topics: tuple[str, ...]
     for role, least in MIN_WORDS.items():
         count = sum(e.role == role for e in entries.values())
         if count < least:
-            raise KdlabError(f"{path}: {count} words have the role '{role}' and at least {least} are "
+            raise KdlabError(f"{path}, lines 2 to {len(entries) + 1}: {count} words have the role '{role}' and at least {least} are "
                              "needed; add some")
     for entry in entries.values():
         if entry.role == "adjective" and entry.topic not in (*topics, "any"):
-            raise KdlabError(f"{path}: the adjective '{entry.word}' has the topic '{entry.topic}', "
+            raise KdlabError(f"{path}, line {entry.line}: the adjective '{entry.word}' has the topic '{entry.topic}', "
                              f"which no noun has; use one of {', '.join(topics)} or 'any'")
     for topic in topics:
         for sign, name in ((1, "positive"), (-1, "negative")):
             if not any(e.role == "adjective" and e.topic in (topic, "any") and e.polarity * sign > 0
                        for e in entries.values()):
-                raise KdlabError(f"{path}: the topic '{topic}' has no {name} adjective; add one")
+                raise KdlabError(f"{path}, lines 2 to {len(entries) + 1}: the topic '{topic}' has no {name} adjective; add one")

@@ -7,6 +7,7 @@ loads without kdlab.
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ from transformers import (
 from transformers.utils import logging
 
 from .errors import KdlabError
+from .files import replaced_folder
 from .lexicon import DATA
 
 HEAD_WIDTH = 32     # attention heads are this wide unless a number of heads is given
@@ -102,9 +104,7 @@ def load_classifier(name: str | Path = "restaurant-teacher") -> tuple[PreTrained
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
     """Write model and tokenizer to `folder` in `save_pretrained` form; whole or not at all."""
-    from .files import replaced_folder
-
-    with replaced_folder(Path(folder)) as unfinished:
+    with replaced_folder(Path(folder)) as unfinished, _quiet():
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
     return Path(folder)
@@ -112,18 +112,14 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str
 
 def fingerprint(model: nn.Module) -> str:
     """A hash of every weight and of the configuration: equal for equal models, and only for them."""
-    from hashlib import sha256
-
     digest = sha256()
     config = getattr(model, "config", None)
     if config is not None:
         shape = {k: v for k, v in config.to_dict().items() if not k.startswith(("_", "transformers"))}
         digest.update(json.dumps(shape, sort_keys=True, default=str).encode())
     for name, weight in sorted(model.state_dict().items()):
-        weight = weight.detach().cpu().contiguous()
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.view(torch.uint8).numpy().tobytes() if weight.dim() else
-                      weight.reshape(1).view(torch.uint8).numpy().tobytes())
+        digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -30,7 +30,6 @@ def check(student: nn.Module, teacher: nn.Module | None, rows: Rows, stages: Seq
     _check_rows("student", student, rows)
     if teacher is None or not any(stage.objective.teacher_needs for stage in stages):
         return
-    _check_rows("teacher", teacher, rows)
     if teacher is student:
         raise KdlabError("teacher and student are the same model, so there is nothing to learn; build a "
                          "student of its own")
@@ -46,6 +45,7 @@ def check(student: nn.Module, teacher: nn.Module | None, rows: Rows, stages: Seq
     if names != other:
         raise KdlabError(f"the teacher's labels are {other} and the student's {names}; put them in one "
                          "order, or each class would learn from another")
+    _check_rows("teacher", teacher, rows)
 
 
 def _check_stage(stage: Stage, teacher: nn.Module | None, rows: Rows) -> None:

@@ -45,7 +45,7 @@ class Task:
 
     def encode(self, texts: Iterable[str]) -> Dataset:
         """Texts of your own, encoded like the task's."""
-        return encode(Dataset.from_dict({"text": list(texts)}), self.tokenizer)
+        return encode_texts(texts, self.tokenizer)
 
 
 def builtin_task(world: str | Path = "restaurant", labelled: int = 1_000, unlabelled: int = 20_000,
@@ -93,6 +93,11 @@ def encode(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     """The dataset with a column input_ids: [CLS], word pieces, [SEP], cut at the model's length."""
     ids = tokenizer(list(dataset["text"]), truncation=True)["input_ids"] if len(dataset) else []
     return dataset.add_column("input_ids", ids)
+
+
+def encode_texts(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """Bare texts as encoded rows, without labels."""
+    return encode(Dataset.from_dict({"text": list(texts)}), tokenizer)
 
 
 def world_tokenizer(world: World) -> PreTrainedTokenizerBase:

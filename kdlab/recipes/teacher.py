@@ -31,7 +31,7 @@ LAYERS, WIDTH = 4, 128
 TEXTS = 150_000             # of each kind: unlabelled for pretraining, labelled for fine-tuning
 
 
-def pretrain(task: Task, steps: int = 4_000, layers: int = LAYERS, width: int = WIDTH, seed: int = 0,
+def pretrain(task: Task, steps: int = 3_000, layers: int = LAYERS, width: int = WIDTH, seed: int = 0,
              **options) -> tuple[PreTrainedModel, Run]:
     """A masked language model pretrained on the task's transfer split. `options` go to `distill`."""
     model = new_masked_lm(task.tokenizer, layers, width, dropout=0.0, seed=seed)
@@ -42,7 +42,7 @@ def pretrain(task: Task, steps: int = 4_000, layers: int = LAYERS, width: int = 
     return model, distill(model, texts, stage, seed=seed, **options)
 
 
-def fine_tune(task: Task, pretrained: PreTrainedModel | None, steps: int = 4_000, learning_rate: float = 5e-4,
+def fine_tune(task: Task, pretrained: PreTrainedModel | None, steps: int = 2_500, learning_rate: float = 5e-4,
               layers: int = LAYERS, width: int = WIDTH, batch_size: int = 64, dropout: float = 0.0,
               seed: int = 0, **options) -> tuple[PreTrainedModel, Run]:
     """A classifier fine-tuned on the task's labelled train split, from `pretrained` or from scratch."""
@@ -54,8 +54,8 @@ def fine_tune(task: Task, pretrained: PreTrainedModel | None, steps: int = 4_000
     return model, distill(model, task["train"], stage, seed=seed, **options)
 
 
-def make_teacher(world: str | Path | World = "restaurant", texts: int = TEXTS, pretraining_steps: int = 4_000,
-                 fine_tuning_steps: int = 4_000, seed: int = 0, **options) -> tuple[PreTrainedModel, Task]:
+def make_teacher(world: str | Path | World = "restaurant", texts: int = TEXTS, pretraining_steps: int = 3_000,
+                 fine_tuning_steps: int = 2_500, seed: int = 0, **options) -> tuple[PreTrainedModel, Task]:
     """A pretrained and fine-tuned teacher of a world, and the task that it was made for."""
     task = builtin_task(world, labelled=texts, unlabelled=texts, seed=seed)
     pretrained, _ = pretrain(task, pretraining_steps, seed=seed, **options)

@@ -1,0 +1,86 @@
+"""The command line: `python -m kdlab distill ...` and `python -m kdlab teacher ...`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from .errors import KdlabError
+from .sizes import Sizes
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 2 for input that cannot be right, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except KdlabError as error:
+        print(f"kdlab: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("kdlab: interrupted; nothing was written but finished parts", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _distill(options: argparse.Namespace) -> None:
+    from .experiment import run_experiment, table
+    from .tasks import file_task
+
+    task = file_task(options.data, options.eval, options.text, options.label, options.vocabulary,
+                     options.max_tokens)
+    sizes = Sizes(**{f.name: getattr(options, f.name) for f in fields(Sizes)})
+    report = run_experiment(task, options.out, sizes)
+    print(f"\n{table(report)}\nwritten: {options.out / 'report.json'}, report.txt, teacher/, student/")
+
+
+def _teacher(options: argparse.Namespace) -> None:
+    from .measure import evaluate
+    from .models import save
+    from .recipes.teacher import make_teacher
+
+    teacher, task = make_teacher(options.world, options.texts, options.pretraining_steps,
+                                 options.fine_tuning_steps, options.seed)
+    scores = evaluate(teacher, task["test"])
+    out = save(teacher, task.tokenizer, options.out or Path("data") / f"{task.name}-teacher")
+    print(f"{out}: accuracy {scores['accuracy']:.4f}, KL(truth, teacher) {scores['kl_truth']:.4f} nats "
+          f"on {len(task['test']):,} test texts")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kdlab", description="Knowledge distillation of language models.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    shown = argparse.ArgumentDefaultsHelpFormatter
+
+    one = commands.add_parser("distill", formatter_class=shown, help="teacher, student alone, student with teacher",
+                              description="Train a tokenizer, a teacher and students on your own texts, compare "
+                              "them, and write a report. Files: .csv, .tsv, .jsonl or .parquet.")
+    one.add_argument("--data", required=True, type=Path, help="training file")
+    one.add_argument("--eval", required=True, type=Path, help="file to score on; never trained on")
+    one.add_argument("--text", default="text", help="name of the column of texts")
+    one.add_argument("--label", default="label", help="name of the column of labels")
+    one.add_argument("--out", required=True, type=Path, help="folder for the report and the models")
+    one.add_argument("--vocabulary", type=int, default=8_000, help="tokens of the WordPiece tokenizer")
+    one.add_argument("--max-tokens", type=int, default=64, help="longer texts are cut")
+    for size in fields(Sizes):
+        one.add_argument(f"--{size.name.replace('_', '-')}", type=type(size.default), default=size.default,
+                         help=size.metadata["help"])
+    one.set_defaults(command=_distill)
+
+    two = commands.add_parser("teacher", formatter_class=shown, help="make the teacher of a built-in world",
+                              description="Pretrain and fine-tune the teacher of a built-in world, as the shipped "
+                              "one was made (7 minutes on 2 cores).")
+    two.add_argument("world", help="restaurant, clinic, or the path of a lexicon file")
+    two.add_argument("--out", type=Path, help="folder to save it in (default: data/WORLD-teacher)")
+    two.add_argument("--texts", type=int, default=150_000, help="texts of each kind: unlabelled, labelled")
+    two.add_argument("--pretraining-steps", type=int, default=3_000, help="0 trains from scratch")
+    two.add_argument("--fine-tuning-steps", type=int, default=2_500, help="steps of 64 labelled texts")
+    two.add_argument("--seed", type=int, default=0, help="of texts, weights and batches")
+    two.set_defaults(command=_teacher)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""Exercise checks: try the learner's function on random inputs, and name the mistake it looks like.
+
+An exercise knows the right function and the classic wrong ones. A learner's function that agrees with
+the right one everywhere passes; one that agrees with a wrong one gets the hint for that mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import losses
+
+DRAWS = 8           # random inputs a check tries
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What a learner is to write. `mistakes`: wrong functions of the same inputs, each with its hint."""
+
+    goal: str
+    right: Callable
+    inputs: Callable[[torch.Generator], tuple]
+    mistakes: tuple[tuple[Callable, str], ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Whether a check passed, and the sentence that was printed."""
+
+    passed: bool
+    said: str
+
+    def __repr__(self) -> str:
+        return self.said
+
+
+def check(number: str, function: Callable) -> Result:
+    """Check the function written for exercise `number`; prints and returns the verdict, never raises
+    for a wrong or unfinished function."""
+    if number not in EXERCISES:
+        raise KeyError(f"there is no exercise {number}; there are {', '.join(EXERCISES)}")
+    result = _examine(EXERCISES[number], function)
+    return Result(result.passed, f"{'✓' if result.passed else '✗'} exercise {number}: {result.said}")
+
+
+def _examine(exercise: Exercise, function: Callable) -> Result:
+    generator = torch.Generator().manual_seed(0)
+    cases = [exercise.inputs(generator) for _ in range(DRAWS)]
+    answers = []
+    for case in cases:
+        try:
+            answer = function(*(x.clone() if isinstance(x, Tensor) else x for x in case))
+        except Exception as error:
+            return Result(False, f"your function stopped with {type(error).__name__}: {error}")
+        if answer is None or answer is Ellipsis:
+            return Result(False, "not written yet: replace the ... and run the cell again")
+        answers.append(torch.as_tensor(answer, dtype=torch.float64))
+    right = [torch.as_tensor(exercise.right(*case), dtype=torch.float64) for case in cases]
+    if _agree(answers, right):
+        return Result(True, "right. " + exercise.goal)
+    for wrong, hint in exercise.mistakes:
+        if _agree(answers, [torch.as_tensor(wrong(*case), dtype=torch.float64) for case in cases]):
+            return Result(False, hint)
+    if answers[0].shape != right[0].shape:
+        return Result(False, f"the result has the shape {tuple(answers[0].shape)}; it should have "
+                             f"{tuple(right[0].shape)}. {exercise.goal}")
+    if any(not a.isfinite().all() for a in answers):
+        return Result(False, "some results are infinite or NaN; try large logits, and let torch.softmax or "
+                             "log_softmax do the exponentials, which subtract the maximum first")
+    worst = max(range(DRAWS), key=lambda i: (answers[i] - right[i]).abs().max())
+    return Result(False, f"not yet: on one random input it gives {_short(answers[worst])} and should give "
+                         f"{_short(right[worst])}. {exercise.goal}")
+
+
+def _agree(ours: list[Tensor], theirs: list[Tensor]) -> bool:
+    return all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6)
+               for a, b in zip(ours, theirs, strict=True))
+
+
+def _short(x: Tensor) -> str:
+    return "[" + ", ".join(f"{v:.4f}" for v in x.flatten()[:4].tolist()) + (", ...]" if x.numel() > 4 else "]")
+
+
+def _logits(g: torch.Generator, *shape: int, scale: float = 2.0) -> Tensor:
+    return scale * torch.randn(*shape, generator=g)
+
+
+def _pair(g: torch.Generator) -> tuple[Tensor, Tensor]:
+    batch = int(torch.randint(6, 12, (), generator=g))
+    return _logits(g, batch, 5), _logits(g, batch, 5)
+
+
+def _temperature(g: torch.Generator) -> float:
+    return 1.5 + 3 * torch.rand((), generator=g).item()
+
+
+def _soft(student: Tensor, teacher: Tensor, T: float, dim: int = -1) -> Tensor:
+    """KL(p || q) a place, summed over classes, without T^2."""
+    return F.kl_div(F.log_softmax(student / T, dim), F.softmax(teacher / T, dim), reduction="batchmean")
+
+
+def _softmax_T(z: Tensor, T: float) -> Tensor:
+    return F.softmax(z / T, dim=-1)
+
+
+EXERCISES = {
+    "0.1": Exercise(
+        goal="Fidelity counts the rows on which student and teacher answer the same.",
+        right=lambda s, t: (s.argmax(-1) == t.argmax(-1)).double().mean(),
+        inputs=_pair,
+        mistakes=(
+            (lambda s, t: (s.argmax(0) == t.argmax(0)).double().mean(),
+             "the largest logit is sought down the rows; each row is one text, so take argmax over the last "
+             "axis, dim=-1"),
+            (lambda s, t: (s == t).double().mean(),
+             "logits are compared, and two models hardly ever have an equal one; compare their answers, "
+             "argmax(dim=-1)"),
+            (lambda s, t: (s.argmax(-1) == t.argmax(-1)).double().sum(),
+             "this counts the agreeing rows; divide by the number of rows (mean, not sum)"),
+            (lambda s, t: (s.argmax(-1) != t.argmax(-1)).double().mean(),
+             "this is the part on which they differ; fidelity is the part on which they agree"),
+            (lambda s, t: s.argmax(-1) == t.argmax(-1),
+             "one answer a row is right so far; take the mean over the rows"),
+        )),
+    "0.2": Exercise(
+        goal="Retention is student score / teacher score: the part of the teacher that the student kept.",
+        right=lambda student, teacher: student / teacher,
+        inputs=lambda g: (0.3 + 0.2 * torch.rand((), generator=g).item(),
+                          0.55 + 0.3 * torch.rand((), generator=g).item()),
+        mistakes=(
+            (lambda student, teacher: teacher / student,
+             "teacher and student are swapped: a student that keeps half of the score has a retention of 0.5"),
+            (lambda student, teacher: teacher - student,
+             "this is the score that was lost; retention is a ratio"),
+            (lambda student, teacher: student - teacher,
+             "this is a difference; retention is a ratio"),
+            (lambda student, teacher: 100 * student / teacher,
+             "this is in per cent; give the ratio itself, between 0 and 1"),
+        )),
+    "1.1": Exercise(
+        goal="Dividing the logits by T before the softmax flattens the distribution and keeps its order.",
+        right=_softmax_T,
+        inputs=lambda g: (_logits(g, int(torch.randint(6, 12, (), generator=g)), 5), _temperature(g)),
+        mistakes=(
+            (lambda z, T: F.softmax(z / T, dim=0),
+             "softmax over the wrong axis: the columns sum to 1, and the rows should; each row is one text, so "
+             "use dim=-1"),
+            (lambda z, T: F.softmax(z * T, dim=-1),
+             "the logits are multiplied by T, which sharpens; divide by T"),
+            (lambda z, T: F.softmax(z, dim=-1) / T,
+             "the probabilities are divided by T, so they no longer sum to 1; divide the logits, before softmax"),
+            (lambda z, T: F.softmax(z, dim=-1), "T is not used; divide the logits by it"),
+            (lambda z, T: F.log_softmax(z / T, dim=-1),
+             "these are log-probabilities; the exercise asks for probabilities (softmax)"),
+            (lambda z, T: (z / T).exp(), "exp without the sum: divide by the sum over the classes"),
+        )),
+    "1.2": Exercise(
+        goal="The soft-target loss is T^2 times the mean over texts of KL(p || q), summed over classes.",
+        right=lambda s, t, T: losses.soft_targets(s, t, T),
+        inputs=lambda g: (*_pair(g), _temperature(g)),
+        mistakes=(
+            (lambda s, t, T: _soft(s, t, T),
+             "T^2 is missing: the gradient shrinks as 1/T^2, so a change of T would also change the weight of "
+             "this loss beside any other; multiply by T**2"),
+            (lambda s, t, T: T * _soft(s, t, T),
+             "multiplied by T once; the gradient shrinks as 1/T^2, so multiply by T**2"),
+            (lambda s, t, T: T**2 * _soft(s, t, T) / s.shape[-1],
+             "the KL is averaged over classes too (reduction='mean' does that), so it is C times too small; sum "
+             "over classes and average over texts: reduction='batchmean'"),
+            (lambda s, t, T: _soft(s, t, T) / s.shape[-1],
+             "two things: T^2 is missing, and the KL is averaged over classes; use reduction='batchmean' and "
+             "multiply by T**2"),
+            (lambda s, t, T: T**2 * _soft(s, t, T) * s.shape[0],
+             "summed over texts; average over them, or the loss grows with the batch: reduction='batchmean'"),
+            (lambda s, t, T: T**2 * _soft(t, s, T),
+             "teacher and student are swapped: this is KL(q || p); the teacher's p is the distribution the "
+             "average is taken over. F.kl_div takes the student's log-probabilities first"),
+            (lambda s, t, T: _soft(t, s, T),
+             "teacher and student are swapped, and T^2 is missing: F.kl_div takes the student's "
+             "log-probabilities first, and the whole is multiplied by T**2"),
+            (lambda s, t, T: T**2 * F.kl_div(F.softmax(s / T, -1), F.softmax(t / T, -1), reduction="batchmean"),
+             "probabilities were passed where log-probabilities belong: the first argument of F.kl_div is "
+             "log q, so use log_softmax for the student"),
+            (lambda s, t, T: T**2 * F.kl_div(F.log_softmax(s / T, -1), F.log_softmax(t / T, -1),
+                                            reduction="batchmean"),
+             "log-probabilities were passed where probabilities belong: the second argument of F.kl_div is p "
+             "itself (softmax), unless log_target=True is given"),
+            (lambda s, t, T: T**2 * _soft(s, t, T, dim=0),
+             "softmax over the wrong axis: it runs over the texts of the batch; each row is one text, so use "
+             "dim=-1"),
+            (lambda s, t, T: T**2 * _soft(s * T, t, T),
+             "only the teacher is softened; divide the student's logits by T too"),
+            (lambda s, t, T: T**2 * _soft(s, t * T, T),
+             "only the student is softened; divide the teacher's logits by T too"),
+            (lambda s, t, T: T**2 * losses.cross_entropy(t / T, s / T),
+             "this is the cross-entropy H(p, q). Its gradient is the same, but it does not reach 0 when the "
+             "student is perfect: subtract the teacher's entropy, or use F.kl_div"),
+            (lambda s, t, T: T**2 * F.kl_div(F.log_softmax(s / T, -1), F.softmax(t / T, -1), reduction="none"),
+             "one number a text and class is right so far: sum over classes and average over texts "
+             "(reduction='batchmean')"),
+        )),
+    "1.3": Exercise(
+        goal="(q - p) / T pushes each student logit by how far its probability is off.",
+        right=lambda s, t, T: (_softmax_T(s, T) - _softmax_T(t, T)) / T,
+        inputs=lambda g: (*_pair(g), _temperature(g)),
+        mistakes=(
+            (lambda s, t, T: (_softmax_T(t, T) - _softmax_T(s, T)) / T,
+             "the sign is turned round: this points uphill; it is q - p, student minus teacher"),
+            (lambda s, t, T: _softmax_T(s, T) - _softmax_T(t, T),
+             "1/T is missing: the chain rule brings it in, because the softmax reads z / T"),
+            (lambda s, t, T: (_softmax_T(s, 1) - _softmax_T(t, 1)) / T,
+             "p and q are taken at T = 1; soften both"),
+            (lambda s, t, T: T * (_softmax_T(s, T) - _softmax_T(t, T)),
+             "this is the gradient with T^2 in the loss; the exercise asks for the loss without it"),
+            (lambda s, t, T: (_softmax_T(s, T) - _softmax_T(t, T)) / T / s.shape[0],
+             "divided by the batch size: right for a mean over texts, but the exercise asks for one text's "
+             "gradient in each row"),
+            (lambda s, t, T: (s - t) / T,
+             "logits are compared; that is only the limit for a high T (and lacks 1/(N T)); compare softmaxes"),
+        )),
+    "1.4": Exercise(
+        goal="Smoothing moves e of the mass from the label to all classes alike, whatever the text says.",
+        right=lambda labels, C, e: (1 - e) * F.one_hot(labels, C).double() + e / C,
+        inputs=lambda g: (torch.randint(5, (7,), generator=g), 5, 0.05 + 0.3 * torch.rand((), generator=g).item()),
+        mistakes=(
+            (lambda labels, C, e: (1 - e - e / (C - 1)) * F.one_hot(labels, C).double() + e / (C - 1),
+             "e is spread over the other classes only; here every class gets e / C, the label's own too"),
+            (lambda labels, C, e: (1 - e) * F.one_hot(labels, C).double() + e,
+             "every class gets e, so the rows sum to more than 1; each gets e / C"),
+            (lambda labels, C, e: (1 - e) * F.one_hot(labels, C).double(),
+             "the mass taken from the label is gone; give e / C to every class"),
+            (lambda labels, C, e: F.one_hot(labels, C).double() + e / C,
+             "the rows sum to more than 1: take e from the label first, (1 - e) * one-hot"),
+        )),
+}

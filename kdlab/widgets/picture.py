@@ -1,0 +1,89 @@
+"""A picture that is redrawn in place, fast, with words for those who cannot see it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Callable, Sequence
+
+import ipywidgets
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
+
+from ..plots import new_figure
+
+
+class Picture:
+    """A figure whose fixed half is kept as a background while its moving half is redrawn.
+
+    The time of a matplotlib figure goes into axes, ticks and text that do not move; keeping them as an
+    image leaves a few milliseconds a frame.
+    """
+
+    def __init__(self, frame: Callable, draw: Callable, panels: Sequence[float] = (1.6, 1.0)) -> None:
+        self.frame, self.draw, self.panels = frame, draw, panels
+        self.key: object = None
+        self.background = self.canvas = None
+
+    def png(self, state) -> bytes:
+        """The picture of a state. `state.frame` tells when the background has to change."""
+        if state.frame != self.key:
+            figure = new_figure(self.panels)
+            self.canvas = FigureCanvasAgg(figure)
+            self.frame(figure.axes, state)
+            self.canvas.draw()
+            self.background, self.key = self.canvas.copy_from_bbox(figure.bbox), state.frame
+        axes = self.canvas.figure.axes
+        self.canvas.restore_region(self.background)
+        artists = self.draw(axes, state)
+        for artist in artists:
+            artist.axes.draw_artist(artist)
+            artist.remove()
+        pixels = np.asarray(self.canvas.buffer_rgba())[..., :3]
+        out = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(pixels)).save(out, format="PNG", compress_level=1)
+        return out.getvalue()
+
+
+class PictureWidget(ipywidgets.VBox):
+    """Controls above a picture and a line of numbers; a subclass gives `state()` and the controls.
+
+    Where no kernel runs, the page shows the picture of the state the widget was displayed in, with its
+    description as alt text. What goes wrong is said in the widget.
+    """
+
+    HEIGHT = "300px"    # fixed, so that nothing on the page moves when the picture changes
+
+    def __init__(self, picture: Picture, controls: Sequence[ipywidgets.Widget]) -> None:
+        self.picture = picture
+        self.shown = ipywidgets.HTML(layout=ipywidgets.Layout(height=self.HEIGHT, overflow="hidden"))
+        self.message = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="2.2em"))
+        self.png, self.alt = b"", ""
+        super().__init__([*controls, self.shown, self.message])
+        self.refresh()
+
+    def state(self):
+        """What the picture shows now. Raises ValueError with a sentence where the input is no good."""
+        raise NotImplementedError
+
+    def refresh(self, *_) -> None:
+        """Draw the present state in place of the last one; keep the last one if it cannot be drawn."""
+        try:
+            state = self.state()
+            self.png, self.alt = self.picture.png(state), state.describe()
+        except ValueError as error:
+            self.message.value = f'<p role="alert"><b>Not shown:</b> {html.escape(str(error))}</p>'
+            return
+        data = base64.b64encode(self.png).decode()
+        self.shown.value = (f'<img alt="{html.escape(self.alt)}" style="max-width:100%;height:auto" '
+                            f'src="data:image/png;base64,{data}">')
+        numbers = " &nbsp; ".join(f"{html.escape(k)} = {v:.3f}" for k, v in state.numbers.items())
+        self.message.value = f'<p role="status">{numbers}</p>'
+
+    def _repr_mimebundle_(self, **kwargs):
+        bundle = super()._repr_mimebundle_(**kwargs)
+        bundle["image/png"] = base64.b64encode(self.png).decode()
+        bundle["text/plain"] = self.alt
+        return bundle, {"image/png": {"alt": self.alt}}

@@ -1,0 +1,106 @@
+"""The temperature explorer: teacher, student and truth on one text while T moves. Lesson 01."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ipywidgets
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from .. import losses
+from ..batches import Rows
+from ..corpus import World
+from ..errors import KdlabError
+from ..measure import predict
+from ..plots import Tempered, draw_tempered, frame_tempered
+from ..tasks import encode_texts
+from .picture import Picture, PictureWidget
+
+LOGIT_LIMIT = 10.0
+
+
+class TemperatureExplorer(PictureWidget):
+    """Pick or type a text, or set the logits by hand; move T; see p, q, entropy, KL and gradient move.
+
+    teacher, student: classifiers with the same labels; tokenizer: theirs; texts: to choose from;
+    world: tells the true posterior of a text of its grammar. The gradient is (q - p) / T, that of the
+    soft-target loss without T^2 (Hinton et al. 2015, eq. 2).
+    """
+
+    def __init__(self, teacher: nn.Module, student: nn.Module, tokenizer: PreTrainedTokenizerBase,
+                 texts: Sequence[str], world: World | None = None, T: float = 1.0) -> None:
+        self.models, self.tokenizer, self.world = (teacher, student), tokenizer, world
+        self.labels = tuple(teacher.config.id2label.values())
+        self.seen: tuple[str, tuple[Tensor, Tensor]] | None = None
+        style = {"description_width": "6.5em"}
+        wide = ipywidgets.Layout(width="98%")
+        self.text = ipywidgets.Combobox(value=texts[0], options=list(texts), description="text", style=style,
+                                        layout=wide, continuous_update=False,
+                                        placeholder="pick a text, or type one")
+        self.by_hand = ipywidgets.Checkbox(value=False, description="set the logits by hand", indent=False)
+        self.T = ipywidgets.FloatLogSlider(value=T, min=-1, max=1.3, step=0.02, description="temperature",
+                                           style=style, layout=wide, readout_format=".2f")
+        self.logits = {name: [ipywidgets.FloatSlider(value=0, min=-LOGIT_LIMIT, max=LOGIT_LIMIT, step=0.1,
+                                                     description=label, readout_format=".1f",
+                                                     style=style, layout=ipywidgets.Layout(width="98%"))
+                              for label in self.labels] for name in ("teacher", "student")}
+        columns = [ipywidgets.VBox([ipywidgets.HTML(f"<b>{name} logits</b>"), *sliders],
+                                   layout=ipywidgets.Layout(width="50%"))
+                   for name, sliders in self.logits.items()]
+        self.hands = ipywidgets.HBox(columns, layout=ipywidgets.Layout(display="none"))
+        super().__init__(Picture(frame_tempered, draw_tempered),
+                         [self.text, self.by_hand, self.hands, self.T])
+        for control in (self.T, self.text, *self.logits["teacher"], *self.logits["student"]):
+            control.observe(self.refresh, "value")
+        self.by_hand.observe(self._switch, "value")
+
+    def _switch(self, change) -> None:
+        """Start from the logits of the text, so that the picture does not jump."""
+        if change["new"]:
+            for sliders, values in zip(self.logits.values(), self._of_text(), strict=True):
+                for slider, value in zip(sliders, values.tolist(), strict=True):
+                    slider.value = max(-LOGIT_LIMIT, min(LOGIT_LIMIT, round(value, 1)))
+        self.hands.layout.display = "" if change["new"] else "none"
+        self.text.disabled = change["new"]
+        self.refresh()
+
+    def _of_text(self) -> tuple[Tensor, Tensor]:
+        text = self.text.value
+        if not text.strip():
+            raise KdlabError("the text is empty; pick one from the list or type a few words")
+        if self.seen is None or self.seen[0] != text:
+            rows = Rows(encode_texts([text], self.tokenizer), self.tokenizer.pad_token_id)
+            self.seen = text, tuple(predict(model, rows)[0] for model in self.models)
+        return self.seen[1]
+
+    def state(self) -> Tempered:
+        if self.by_hand.value:
+            p_logits, q_logits = (torch.tensor([s.value for s in sliders]) for sliders in self.logits.values())
+            truth = None
+        else:
+            p_logits, q_logits = self._of_text()
+            truth = _truth(self.world, self.text.value)
+        return tempered(self.labels, p_logits, q_logits, truth, self.T.value)
+
+
+def tempered(labels: tuple[str, ...], p_logits: Tensor, q_logits: Tensor, truth, T: float) -> Tempered:
+    """The picture's state for teacher and student logits (C,) at temperature T."""
+    if not (p_logits.isfinite().all() and q_logits.isfinite().all()):
+        raise KdlabError("a logit is not a finite number, so there is no distribution to show; look at the "
+                         "model's weights")
+    p, q = (logits.double() / T for logits in (p_logits, q_logits))
+    numbers = {"H(p)": losses.entropy(p).item(), "H(q)": losses.entropy(q).item(),
+               "KL(p||q)": losses.kl_divergence(p, q).item(),
+               "|gradient|": ((q.softmax(-1) - p.softmax(-1)) / T).norm().item()}
+    return Tempered(labels, T, p.softmax(-1).numpy(), q.softmax(-1).numpy(), truth,
+                    ((q.softmax(-1) - p.softmax(-1)) / T).numpy(), numbers)
+
+
+def _truth(world: World | None, text: str):
+    """The posterior, or None for a text outside the grammar: a learner may type anything."""
+    try:
+        return world.posterior(text) if world else None
+    except KdlabError:
+        return None

@@ -1,0 +1,46 @@
+"""What many tests start from. Everything here is made by the tests; nothing is fetched."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")     # a test that reaches for a hub must fail, not wait
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+
+from kdlab.corpus import World
+from kdlab.models import new_classifier
+from kdlab.tasks import Task, builtin_task
+
+ROOT = Path(__file__).resolve().parent.parent
+SST2 = ROOT.parent / "shared" / "data" / "sst2"
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    return World("restaurant")
+
+
+@pytest.fixture(scope="session")
+def task() -> Task:
+    """A small built-in task."""
+    return builtin_task("restaurant", labelled=400, unlabelled=600, seed=1)
+
+
+@pytest.fixture
+def student(task):
+    return new_classifier(task.tokenizer, task.label_names, layers=1, width=32, seed=1)
+
+
+@pytest.fixture
+def teacher(task):
+    """A teacher with fresh but opinionated weights: its distributions differ from text to text."""
+    model = new_classifier(task.tokenizer, task.label_names, layers=2, width=32, seed=2)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.mul_(8)
+    return model.eval()

@@ -1,0 +1,345 @@
+"""The engine's promises (DESIGN.md), each with a test that can fail."""
+
+import math
+import os
+import signal
+import threading
+
+import pytest
+import torch
+
+from kdlab import distill as engine
+from kdlab.batches import LengthBatches, Rows, in_order, training_loader
+from kdlab.distill import Stage, distill
+from kdlab.errors import KdlabError
+from kdlab.masking import Masking
+from kdlab.measure import predict
+from kdlab.models import fingerprint, new_classifier, new_masked_lm
+from kdlab.objectives import HardLabels, MaskedLM, Objective, SoftTargets, Term
+from kdlab.trace import trace, trace_teacher
+
+
+def soft(steps=12, **settings):
+    return Stage(Objective([SoftTargets(), HardLabels(0.5)]), steps, batch_size=32, **settings)
+
+
+def quiet(student, task, stages, teacher=None, split="train", **options):
+    return distill(student, task[split], stages, teacher, progress=False, **options)
+
+
+# ---- the teacher --------------------------------------------------------------------------------
+
+def test_peer_defect_teacher_with_dropout(task, teacher):
+    """TinyBERT's scripts never call eval(): two passes over one batch differed by 0.018."""
+    batch = Rows(task["train"], 0).__getitems__([0, 1, 2])
+    teacher.train()
+    first, second = (trace_teacher(teacher, batch).logits for _ in range(2))
+    assert torch.equal(first, second) and not first.requires_grad
+    teacher.train()
+    assert not torch.equal(*(trace(teacher, batch).logits for _ in range(2))), "no dropout: this test is void"
+
+
+def test_teacher_is_bit_identical_after_a_run(task, student, teacher):
+    before, student_before = fingerprint(teacher), fingerprint(student)
+    quiet(student, task, soft(), teacher)
+    assert fingerprint(teacher) == before
+    assert fingerprint(student) != student_before
+
+
+def test_peer_defect_teacher_and_student_swapped(task, student, teacher):
+    """keras-io #257, labml #66: the student must move towards the teacher, the teacher nowhere."""
+    rows, teacher_logits = task["validation"], predict(teacher, task["validation"])
+    def distance():
+        return torch.nn.functional.mse_loss(predict(student, rows).softmax(-1), teacher_logits.softmax(-1)).item()
+    before = distance()
+    quiet(student, task, Stage(Objective([SoftTargets()]), 150), teacher, split="transfer")
+    assert distance() < 0.7 * before
+
+
+# ---- the same numbers ---------------------------------------------------------------------------
+
+def test_same_seed_same_numbers_and_another_seed_others(task):
+    def run(seed):
+        model = new_classifier(task.tokenizer, task.label_names, 1, 32, seed=0)
+        return quiet(model, task, Stage(Objective([HardLabels()]), 8), seed=seed).history["loss"], fingerprint(model)
+    torch.manual_seed(99)
+    first = run(0)
+    torch.manual_seed(7)            # whatever the page did before
+    assert run(0) == first
+    assert run(1) != first
+
+
+def test_a_run_leaves_the_random_state_of_the_page_alone(task, student):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    quiet(student, task, Stage(Objective([HardLabels()]), 2))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_same_numbers_with_and_without_the_cache(task, teacher, tmp_path):
+    def run(**options):
+        model = new_classifier(task.tokenizer, task.label_names, 1, 32, seed=0)
+        return quiet(model, task, soft(30), teacher, **options), model
+    live, live_model = run()
+    filled, _ = run(cache=tmp_path)
+    found, found_model = run(cache=tmp_path)
+    assert live.report["teacher"] == "live"
+    assert "filled" in filled.report["teacher"] and "found" in found.report["teacher"]
+    assert filled.history == found.history
+    # the cache computes in other batches, so its matrix products round differently in the last bit
+    assert live.history["loss"] == pytest.approx(found.history["loss"], rel=1e-4)
+    rows = task["validation"]
+    torch.testing.assert_close(predict(live_model, rows), predict(found_model, rows), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("stop_at", [1, 5, 9, 10, 14])
+def test_interrupted_and_resumed_equals_undisturbed(task, teacher, tmp_path, stop_at):
+    """Two stages, dropout on, optimiser moments, schedule and masks: all must go on where they were."""
+    probes = task["test"].select(range(3))
+    def run(after=None, **options):
+        model = new_classifier(task.tokenizer, task.label_names, 1, 32, seed=0)
+        stages = [soft(9, name="one"), soft(7, name="two", learning_rate=3e-4)]
+        if after is not None:
+            for stage in stages:
+                stage.objective.terms.append(_Interrupts(after))
+        return quiet(model, task, stages, teacher, probes=probes, **options), fingerprint(model)
+    whole, weights = run(after=10**6)
+    part, _ = run(after=stop_at, checkpoint=tmp_path / "run", checkpoint_every=4)
+    assert part.interrupted and part.steps == min(stop_at, 16)
+    again, resumed_weights = run(after=10**6, checkpoint=tmp_path / "run", checkpoint_every=4)
+    assert not again.interrupted
+    assert again.history == whole.history
+    assert again.probe_steps == whole.probe_steps
+    assert all(torch.equal(a, b) for a, b in zip(again.probe_logits, whole.probe_logits, strict=True))
+    assert resumed_weights == weights
+    third, same = run(after=10**6, checkpoint=tmp_path / "run")       # a finished run is not run again
+    assert third.history == whole.history and same == weights
+
+
+class _Interrupts(Term):
+    """Sends this process an interrupt at its n-th call; its loss is 0 and its settings do not show."""
+
+    calls = 0
+
+    def __init__(self, after):
+        super().__init__("interrupt", 0.0)
+        self._after = after
+        type(self).calls = 0
+
+    def forward(self, student, teacher, batch):
+        type(self).calls += 1
+        if type(self).calls == self._after:
+            os.kill(os.getpid(), signal.SIGINT)
+        return student.logits.sum() * 0
+
+
+def test_interrupt_keeps_the_history(task, student, capsys):
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    run = quiet(student, task, Stage(Objective([HardLabels()]), 10**6))
+    timer.join()
+    assert run.interrupted and 0 < run.steps == len(run.history["hard labels"])
+    assert f"interrupted after step {run.steps} of 1000000" in capsys.readouterr().out
+
+
+# ---- rows and batches ---------------------------------------------------------------------------
+
+def test_peer_defect_cached_rows_of_other_examples(task, teacher, tmp_path):
+    """haitongli #16: each batch must get the teacher rows of its own examples, whatever the order."""
+    rows = Rows(task["train"], 0)
+    read, _ = engine._teacher_reader(teacher, rows, [soft()], tmp_path, torch.device("cpu"))
+    for _, batch in zip(range(30), training_loader(rows, 32, seed=3), strict=False):
+        live = trace_teacher(teacher, batch).logits
+        torch.testing.assert_close(read(batch, {"logits"}).logits, live, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(read({"row": batch["row"].flip(0)}, {"logits"}).logits, live, atol=1e-2)
+
+
+def test_every_row_once_an_epoch_and_deterministic():
+    lengths = torch.randint(3, 40, (1_003,), generator=torch.Generator().manual_seed(0)).numpy()
+    order = LengthBatches(lengths, 64, seed=1)
+    first = order.epoch(0)
+    assert sorted(sum(first, [])) == list(range(1_003))
+    assert first == order.epoch(0) != order.epoch(1)
+    assert next(iter(LengthBatches(lengths, 64, seed=1, start=order.per_epoch + 2))) == order.epoch(1)[2]
+
+
+def test_batches_by_length_pad_less():
+    lengths = torch.randint(3, 60, (5_000,), generator=torch.Generator().manual_seed(0)).numpy()
+    def padding(batches):
+        return 1 - lengths.sum() / sum(lengths[b].max() * len(b) for b in batches)
+    plain = [list(range(i, min(i + 64, 5_000))) for i in range(0, 5_000, 64)]
+    assert padding(LengthBatches(lengths, 64, seed=0).epoch(0)) < 0.2 * padding(plain)
+
+
+def test_rows_are_gathered_and_padded_right(task):
+    rows = Rows(task["train"].select([5, 3, 8]), 0)
+    batch = rows.__getitems__([2, 0])
+    for i, at in enumerate((8, 5)):
+        ids = task["train"]["input_ids"][at]
+        assert batch["input_ids"][i].tolist() == ids + [0] * (batch["input_ids"].shape[1] - len(ids))
+        assert batch["attention_mask"][i].sum() == len(ids)
+        assert batch["labels"][i] == task["train"]["label"][at]
+    assert sorted(torch.cat([b["row"] for b in in_order(rows, 2)]).tolist()) == [0, 1, 2]
+
+
+def test_peer_defect_padding_changes_the_answer(task, teacher):
+    rows = Rows(task["train"], 0)
+    batch = rows.__getitems__([0, 1])
+    wider = {k: torch.nn.functional.pad(v, (0, 4)) if v.dim() == 2 else v for k, v in batch.items()}
+    wider = {k: v[:, :32] if v.dim() == 2 else v for k, v in wider.items()}
+    torch.testing.assert_close(trace_teacher(teacher, wider).logits, trace_teacher(teacher, batch).logits,
+                               rtol=1e-4, atol=1e-4)
+
+
+def test_masking_hides_real_tokens_only_rare_ones_more_often(task):
+    rows = Rows(task["transfer"], 0)
+    masking = Masking(task.tokenizer, rows, rate=0.15, smoothing=0.7)
+    torch.manual_seed(0)
+    hidden = torch.zeros(len(task.tokenizer))
+    shown_as_mask = total = 0
+    for _, batch in zip(range(40), training_loader(rows, 64, seed=0), strict=False):
+        masked = masking(batch)
+        at = masked["mlm_labels"] != -100
+        assert torch.equal(masked["mlm_labels"][at], batch["input_ids"][at])
+        assert torch.equal(masked["input_ids"][~at], batch["input_ids"][~at])
+        assert at.sum() == int(0.15 * batch["attention_mask"].sum())
+        hidden += torch.bincount(masked["mlm_labels"][at], minlength=len(hidden))
+        shown_as_mask += (masked["input_ids"][at] == task.tokenizer.mask_token_id).sum().item()
+        total += at.sum().item()
+    assert hidden[task.tokenizer.all_special_ids].sum() == 0
+    assert 0.75 < shown_as_mask / total < 0.85
+    counts = torch.bincount(torch.from_numpy(rows.tokens), minlength=len(hidden))
+    rate = hidden / counts.clamp(min=1)
+    common, rare = counts > 500, (counts > 5) & (counts < 50)
+    common[task.tokenizer.all_special_ids] = False
+    assert rate[rare].mean() > 2 * rate[common].mean()
+
+
+def test_student_trains_with_dropout_after_probes_were_looked_at(task, student):
+    """KD_Lib leaves the student in eval mode after evaluating."""
+    seen = []
+    class Spy(HardLabels):
+        def forward(self, *arguments):
+            seen.append(student.training)
+            return super().forward(*arguments)
+    student.eval()
+    quiet(student, task, Stage(Objective([Spy()]), 5), probes=task["test"].select(range(2)))
+    assert seen == [True] * 5
+    assert not student.training, "the student comes back in the mode it came in"
+
+
+# ---- runs that cannot be right, and runs that go wrong -------------------------------------------
+
+def _other_labels(task, names):
+    return new_classifier(task.tokenizer, names, 1, 32)
+
+
+def test_refused_before_the_first_step(task, student, teacher):
+    no_labels, only_soft = task["transfer"], Objective([SoftTargets()])
+    small = new_classifier(task.tokenizer, task.label_names, 1, 32)
+    small.resize_token_embeddings(500)
+    wrong_label = task["train"].map(lambda row, i: {"label": 9 if i == 7 else row["label"]}, with_indices=True)
+    cases = [
+        (lambda: distill(student, no_labels, soft(), teacher), "needs labels"),
+        (lambda: distill(student, task["train"], soft()), "reads a teacher and none was given"),
+        (lambda: distill(student, task["train"], soft(), student), "the same model"),
+        (lambda: distill(student, task["train"], soft(), small), "vocabulary"),
+        (lambda: distill(student, task["train"], soft(), _other_labels(task, ("bad", "good"))), "2 labels"),
+        (lambda: distill(student, task["train"], soft(), _other_labels(task, task.label_names[::-1])), "one order"),
+        (lambda: distill(student, task["train"].select([]), soft(), teacher), "empty"),
+        (lambda: distill(student, wrong_label, soft(), teacher), "row 7 has the label 9"),
+        (lambda: distill(student, task["train"], [], teacher), "no stage"),
+        (lambda: distill(student, task["train"], soft(0), teacher), "steps is 0"),
+        (lambda: distill(student, task["train"].remove_columns("input_ids"), soft(), teacher), "input_ids"),
+        (lambda: distill(student, task["train"], Stage(Objective([MaskedLM()]), 3)), "masks none"),
+        (lambda: Objective([]), "at least one term"),
+        (lambda: Objective([SoftTargets(), SoftTargets(T=3)]), "share a name"),
+        (lambda: SoftTargets(T=0), "above 0"),
+        (lambda: SoftTargets(weight=-1), "0 or more"),
+        (lambda: distill(student, no_labels, Stage(Objective([_Needs()]), 1), teacher), "'dreams'"),
+    ]
+    before = fingerprint(student)
+    for call, said in cases:
+        with pytest.raises(KdlabError) as caught:
+            call()
+        assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert fingerprint(student) == before
+    assert only_soft.teacher_needs == {"logits"}
+
+
+class _Needs(Term):
+    student_needs = frozenset({"dreams"})
+
+    def __init__(self):
+        super().__init__("dream")
+
+
+class _Breaks(Term):
+    def __init__(self, at, gradient_only=False):
+        super().__init__("breaking term")
+        self.at, self.gradient_only, self._calls = at, gradient_only, 0
+
+    def forward(self, student, teacher, batch):
+        self._calls += 1
+        loss = student.logits.square().mean()
+        if self._calls < self.at:
+            return loss
+        return (loss * 0).sqrt() if self.gradient_only else loss * math.nan
+
+
+@pytest.mark.parametrize(("gradient_only", "said"), [(False, "breaking term"), (True, "gradient")])
+def test_a_run_that_goes_wrong_stops_names_the_term_and_keeps_the_last_good_checkpoint(
+        task, student, tmp_path, gradient_only, said):
+    stage = Stage(Objective([HardLabels(), _Breaks(6, gradient_only)]), 20)
+    with pytest.raises(KdlabError, match=said) as caught:
+        quiet(student, task, stage, checkpoint=tmp_path / "run", checkpoint_every=2)
+    assert "step 6" in str(caught.value)
+    assert all(p.isfinite().all() for p in student.parameters())
+    record = (tmp_path / "run" / "state.json").read_text()
+    assert '"step": 4' in record
+
+
+def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(task, student, teacher, tmp_path):
+    quiet(student, task, soft(4), teacher, checkpoint=tmp_path / "run")
+    with pytest.raises(KdlabError, match="another run|other models"):
+        quiet(student, task, soft(4), teacher, checkpoint=tmp_path / "run", seed=8)
+    state = tmp_path / "run" / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(KdlabError, match="no whole checkpoint"):
+        quiet(student, task, soft(4), teacher, checkpoint=tmp_path / "run")
+
+
+def test_limits_of_the_weights_are_exact(task, teacher):
+    """peers.md 6.5: weight 0 is the same as no such term."""
+    def run(terms):
+        model = new_classifier(task.tokenizer, task.label_names, 1, 32, seed=0)
+        quiet(model, task, Stage(Objective(terms), 6), teacher)
+        return fingerprint(model)
+    assert run([SoftTargets(), HardLabels(0.0)]) == run([SoftTargets()])
+    assert run([SoftTargets(0.0), HardLabels()]) == run([HardLabels()])
+
+
+def test_loss_is_normalised_once(task, student, teacher):
+    """peers.md 6.6, easydistill #34: the mean over a batch is the weighted mean over its parts."""
+    objective, rows = Objective([SoftTargets(), HardLabels()]), Rows(task["train"], 0)
+    def loss(numbers):
+        batch = rows.__getitems__(numbers)
+        student.eval()
+        return objective(trace(student, batch), trace_teacher(teacher, batch), batch)["loss"].item()
+    whole, parts = loss(list(range(30))), (loss(list(range(10))), loss(list(range(10, 30))))
+    assert whole == pytest.approx((10 * parts[0] + 20 * parts[1]) / 30, rel=1e-5)
+
+
+def test_masked_language_model_pretraining_runs_and_learns(task):
+    model = new_masked_lm(task.tokenizer, 1, 32, dropout=0.0)
+    masking = Masking(task.tokenizer, Rows(task["transfer"], 0))
+    run = quiet(model, task, Stage(Objective([MaskedLM()]), 80, learning_rate=3e-3, transform=masking), split="transfer")
+    assert sum(run.history["loss"][-10:]) < 0.95 * sum(run.history["loss"][:10])
+
+
+def test_bfloat16_runs_close_to_float32(task, teacher):
+    def run(precision):
+        model = new_classifier(task.tokenizer, task.label_names, 1, 32, seed=0)
+        return quiet(model, task, soft(6), teacher, precision=precision).history["loss"]
+    assert run("bf16") == pytest.approx(run("no"), rel=0.05)
