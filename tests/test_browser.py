@@ -1,0 +1,269 @@
+"""The lessons in a real JupyterLab in headless Chromium: run all, move the controls, read the picture.
+
+Needs a Chromium on the machine (Debian's `chromium`); skipped without one, unless
+KDLAB_BROWSER_REQUIRED is set, as it is in .ci/run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+
+from kdlab import losses
+from kdlab.corpus import World
+from kdlab.measure import predict
+from kdlab.models import load_classifier
+from kdlab.tasks import encode_texts
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SHOTS = os.environ.get("KDLAB_SCREENSHOTS")     # a folder, to look at what the tests saw
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
+RUN_ALL_SECONDS = 240
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        if os.environ.get("KDLAB_BROWSER_REQUIRED"):
+            pytest.fail("no Chromium found; install Debian's package chromium")
+        pytest.skip("no Chromium on this machine (Debian: apt install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A JupyterLab over a copy of the lessons; yields a function from a lesson's name to its address."""
+    root = tmp_path_factory.mktemp("lab")
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        shutil.copy(path, root)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = secrets.token_hex(8)
+    log = (root / "lab.log").open("w")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser",
+         f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}",
+         f"--ServerApp.root_dir={root}", "--LabApp.news_url=None", "--LabApp.check_for_updates_class="
+         "jupyterlab.NeverCheckForUpdate"], stdout=log, stderr=subprocess.STDOUT,
+        env={**os.environ, "JUPYTER_CONFIG_DIR": str(root / "config"), "JUPYTERLAB_SETTINGS_DIR": str(root / "settings"),
+             "JUPYTERLAB_WORKSPACES_DIR": str(root / "workspaces")})
+    base = f"http://127.0.0.1:{port}"
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"{base}/api?token={token}", timeout=2)
+            break
+        except OSError:
+            time.sleep(0.5)
+            assert server.poll() is None, (root / "lab.log").read_text()
+    yield lambda lesson: f"{base}/lab/tree/{lesson}.ipynb?token={token}"
+    server.terminate()
+    server.wait(20)
+    log.close()
+
+
+@pytest.fixture
+def page(browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 1400})
+    page.set_default_timeout(30_000)
+    yield page
+    page.close()
+
+
+def run_all(page, address: str) -> None:
+    """Open a lesson, wait for its kernel (the idle badge comes too early), run every cell, wait for the last."""
+    page.goto(address)
+    page.wait_for_function(
+        """() => { const w = window.jupyterapp?.shell.currentWidget, k = w?.sessionContext?.session?.kernel;
+                   return k && k.connectionStatus === 'connected' && k.status === 'idle'; }""", timeout=90_000)
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.wait_for_function(
+        """() => { const cells = window.jupyterapp.shell.currentWidget.content.model.cells;
+                   const code = [...cells].filter(c => c.type === 'code');
+                   return code.length && code.every(c => c.executionCount && c.executionState !== 'running'); }""",
+        timeout=1000 * RUN_ALL_SECONDS)
+    page.wait_for_function(
+        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'", timeout=60_000)
+
+
+def errors(page) -> list[str]:
+    return page.evaluate(
+        """() => [...window.jupyterapp.shell.currentWidget.content.model.cells].filter(c => c.type === 'code')
+               .flatMap(c => c.outputs.toJSON()).filter(o => o.output_type === 'error').map(o => o.evalue)""")
+
+
+def picture(page, start: str):
+    """The live picture whose description begins so, scrolled into view."""
+    image = page.locator(f"img[alt^='{start}']").last
+    for _ in range(60):     # JupyterLab draws only the cells near the window
+        if image.count():
+            break
+        page.mouse.move(700, 700)
+        page.mouse.wheel(0, 900)
+        page.wait_for_timeout(150)
+    image.scroll_into_view_if_needed()
+    return image
+
+
+def told(image, name: str) -> float:
+    return float(re.search(rf"{re.escape(name)} (-?[\d.]+\d)", image.get_attribute("alt")).group(1))
+
+
+def percentages(image, who: str) -> list[int]:
+    said = re.search(rf"{who}: (.*?)\.(?= |$)", image.get_attribute("alt")).group(1)
+    return [int(x) for x in re.findall(r"(\d+)%", said)]
+
+
+def changed(page, image, before: str) -> str:
+    """The description once it differs from `before`."""
+    for _ in range(200):
+        now = image.get_attribute("alt")
+        if now != before:
+            return now
+        page.wait_for_timeout(25)
+    raise AssertionError("the picture did not change")
+
+
+def shoot(page, name: str) -> None:
+    if SHOTS:
+        Path(SHOTS).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=f"{SHOTS}/{name}.png")
+
+
+def test_lesson_00_watch_it_learn_by_keyboard_and_mouse(page, lab):
+    run_all(page, lab("00_start_here"))
+    assert errors(page) == []
+    image = picture(page, "Bar chart after step")
+    shoot(page, "00-start")
+    before = image.get_attribute("alt")
+    first = told(image, "KL(teacher||student)")
+    assert "after step 0" in before
+
+    widget = page.locator(".widget-box", has=page.locator("img[alt^='Bar chart after step']")).first
+    slider = widget.get_by_role("slider").last
+    slider.focus()
+    slider.press("ArrowRight")
+    after = changed(page, image, before)
+    assert "after step 0" not in after
+    pixels = image.screenshot()
+    slider.press("End")
+    page.wait_for_function("() => [...document.querySelectorAll('img')].some(i => i.alt.startsWith('Bar chart after step 400'))")
+    assert image.screenshot() != pixels
+    assert told(image, "KL(teacher||student)") < 0.5 * first
+    shoot(page, "00-end")
+
+    before, box = image.get_attribute("alt"), slider.bounding_box()
+    track = widget.locator(".noUi-target").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(track["x"] + track["width"] / 2, box["y"] + box["height"] / 2, steps=8)
+    page.mouse.up()
+    step = int(re.search(r"after step (\d+)", changed(page, image, before)).group(1))
+    page.wait_for_timeout(300)
+    step = int(re.search(r"after step (\d+)", image.get_attribute("alt")).group(1))
+    assert 150 < step < 250, "the middle of the slider is the middle of the training"
+
+
+def test_lesson_01_temperature_explorer_moves_and_is_right(page, lab):
+    run_all(page, lab("01_soft_targets"))
+    assert errors(page) == []
+    image = picture(page, "Bar chart at temperature")
+    widget = page.locator(".widget-box", has=page.locator("img[alt^='Bar chart at temperature']")).first
+    shoot(page, "01-start")
+    text = widget.locator("input[type=text]").first.input_value()
+    teacher, tokenizer = load_classifier("restaurant-teacher")
+    logits = predict(teacher, encode_texts([text], tokenizer))[0].double()
+
+    def right() -> float:
+        """Compare bars and numbers on the page with ours; returns the temperature."""
+        T = float(re.search(r"temperature ([\d.]+\d)", image.get_attribute("alt")).group(1))
+        p = (logits / T).softmax(-1)
+        assert percentages(image, "teacher") == pytest.approx((100 * p).tolist(), abs=1.5)
+        assert percentages(image, "truth") == pytest.approx((100 * World().posterior(text)).tolist(), abs=0.51)
+        assert told(image, "H(p)") == pytest.approx(losses.entropy(logits / T).item(), abs=0.02)
+        shown = widget.get_by_role("status").inner_text()
+        assert f"H(p) = {told(image, 'H(p)'):.3f}" in shown
+        return T
+
+    slider = widget.get_by_role("slider").last
+    slider.focus()
+    temperatures, entropies = [right()], [told(image, "H(p)")]
+    for _ in range(12):
+        before = image.get_attribute("alt")
+        slider.press("ArrowRight")
+        changed(page, image, before)
+        temperatures.append(right())
+        entropies.append(told(image, "H(p)"))
+    assert temperatures == sorted(set(temperatures)) and entropies == sorted(entropies)
+
+    before, track = image.get_attribute("alt"), widget.locator(".noUi-target").last.bounding_box()
+    handle = slider.bounding_box()
+    page.mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(track["x"] + track["width"], handle["y"] + handle["height"] / 2, steps=10)
+    page.mouse.up()
+    changed(page, image, before)
+    page.wait_for_timeout(500)
+    assert right() == pytest.approx(10**1.3, rel=0.01), "the last frame is the last position"
+    assert told(image, "H(p)") > 0.95 * torch.tensor(5.0).log().item()
+    shoot(page, "01-hot")
+
+    before = image.get_attribute("alt")
+    field = widget.locator("input[type=text]").first
+    field.fill("hello, pizza")
+    field.press("Enter")
+    assert "truth" not in changed(page, image, before), "the truth is known only inside the grammar"
+    field.fill("   ")
+    field.press("Enter")
+    widget.get_by_role("alert").wait_for()
+    assert "the text is empty" in widget.get_by_role("alert").inner_text()
+
+    field.fill(text)
+    field.press("Enter")
+    widget.get_by_role("status").wait_for()
+    widget.get_by_text("set the logits by hand").click()
+    by_hand = widget.get_by_role("slider").first
+    by_hand.wait_for()
+    before = image.get_attribute("alt")
+    by_hand.focus()
+    by_hand.press("PageUp")
+    after = changed(page, image, before)
+    assert "truth" not in after
+    shoot(page, "01-by-hand")
+
+
+def test_exported_pages_show_every_picture_without_kernel_scripts_or_network(browser, tmp_path):
+    for lesson in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        subprocess.run([sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", f"--output-dir={tmp_path}",
+                        str(lesson)], check=True, capture_output=True)
+        context = browser.new_context(java_script_enabled=False, offline=True)
+        page = context.new_page()
+        page.goto((tmp_path / f"{lesson.stem}.html").as_uri())
+        images = page.locator(".jp-OutputArea img")
+        assert images.count() >= 3
+        for i in range(images.count()):
+            assert len(images.nth(i).get_attribute("alt") or "") > 40
+            assert images.nth(i).bounding_box()["height"] > 100
+        if SHOTS:
+            page.screenshot(path=f"{SHOTS}/page-{lesson.stem}.png", full_page=True)
+        context.close()
