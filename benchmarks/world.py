@@ -75,8 +75,10 @@ def main() -> None:
     tasks = {seed: builtin_task(labelled=LABELS_A, unlabelled=100_000 if seed == 0 or not quick else 1, seed=seed)
              for seed in seeds}
     validation = tasks[0]["validation"]
-    bodies = {seed: pretrain(tasks[seed], steps, seed=seed, progress=False)[0] for seed in (seeds[:1] if quick else seeds)}
-    print(f"(a) {len(bodies)} pretraining(s) of {steps} steps done after {time.perf_counter() - began:.0f} s", flush=True)
+    bodies = {seed: pretrain(tasks[seed], steps, seed=seed, progress=False)[0]
+              for seed in (seeds[:1] if quick else seeds)}
+    print(f"(a) {len(bodies)} pretraining(s) of {steps} steps done after {time.perf_counter() - began:.0f} s",
+          flush=True)
 
     def teacher_side(pretrained: bool) -> Callable:
         def train(rate: float, seed: int):

@@ -78,7 +78,7 @@ def _examine(exercise: Exercise, function: Callable) -> Result:
 
 
 def _agree(ours: list[Tensor], theirs: list[Tensor]) -> bool:
-    return all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6)
+    return all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
                for a, b in zip(ours, theirs, strict=True))
 
 

@@ -148,14 +148,15 @@ def _check_counts(path: Path, entries: dict[str, Entry], topics: tuple[str, ...]
     for role, least in MIN_WORDS.items():
         count = sum(e.role == role for e in entries.values())
         if count < least:
-            raise KdlabError(f"{path}, lines 2 to {len(entries) + 1}: {count} words have the role '{role}' and at least {least} are "
-                             "needed; add some")
+            raise KdlabError(f"{path}, lines 2 to {len(entries) + 1}: {count} words have the role '{role}' and "
+                             f"at least {least} are needed; add some")
     for entry in entries.values():
         if entry.role == "adjective" and entry.topic not in (*topics, "any"):
-            raise KdlabError(f"{path}, line {entry.line}: the adjective '{entry.word}' has the topic '{entry.topic}', "
-                             f"which no noun has; use one of {', '.join(topics)} or 'any'")
+            raise KdlabError(f"{path}, line {entry.line}: the adjective '{entry.word}' has the topic "
+                             f"'{entry.topic}', which no noun has; use one of {', '.join(topics)} or 'any'")
     for topic in topics:
         for sign, name in ((1, "positive"), (-1, "negative")):
             if not any(e.role == "adjective" and e.topic in (topic, "any") and e.polarity * sign > 0
                        for e in entries.values()):
-                raise KdlabError(f"{path}, lines 2 to {len(entries) + 1}: the topic '{topic}' has no {name} adjective; add one")
+                raise KdlabError(f"{path}, lines 2 to {len(entries) + 1}: the topic '{topic}' has no {name} "
+                                 "adjective; add one")

@@ -165,7 +165,7 @@ def bars(labels: Sequence[str], teacher=None, student=None, truth=None, title: s
     _draw_distributions(figure.axes[0], teacher, student, truth)
     _legend(figure.axes[0], teacher, student, truth)
     figure.axes[0].set_title(title, fontsize=10, loc="left")
-    return Static(figure, f"Bar chart. {title} {_in_words(labels, teacher, student, truth)}")
+    return Static(figure, f"Bar chart{_about(title)}. {_in_words(labels, teacher, student, truth)}")
 
 
 def curves(lines: dict[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str, title: str = "") -> Static:
@@ -184,7 +184,7 @@ def curves(lines: dict[str, tuple[Sequence[float], Sequence[float]]], x: str, y:
     figure.subplots_adjust(left=0.12, bottom=0.19)
     said = "; ".join(f"{name} goes from {ys[0]:.3g} at {xs[0]:.3g} to {ys[-1]:.3g} at {xs[-1]:.3g}"
                      for name, (xs, ys) in lines.items())
-    return Static(figure, f"Line chart of {y} over {x}. {title} {said}.")
+    return Static(figure, f"Line chart of {y} over {x}{_about(title)}. {said}.")
 
 
 def _draw_distributions(axes: Axes, teacher, student, truth) -> list[Artist]:
@@ -232,6 +232,10 @@ def _in_words(labels: Sequence[str], teacher, student, truth) -> str:
     return " ".join(f"{name}: " + ", ".join(f"{label} {value:.0%}" for label, value in
                                             zip(labels, values, strict=True)) + "."
                     for name, values in rows if values is not None)
+
+
+def _about(title: str) -> str:
+    return f", headed '{title}'" if title else ""
 
 
 def _limit(gradient: np.ndarray | None) -> float:

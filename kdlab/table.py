@@ -54,7 +54,7 @@ def _read(path: Path) -> pd.DataFrame:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         if path.suffix == ".jsonl":
-            return pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+            return pd.read_json(path, lines=True, dtype=False)
         # Quotation marks are plain characters in TSV files such as GLUE's.
         tab = {"sep": "\t", "quoting": 3} if path.suffix == ".tsv" else {}
         return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", **tab)

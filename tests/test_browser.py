@@ -66,7 +66,8 @@ def lab(tmp_path_factory):
          f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}",
          f"--ServerApp.root_dir={root}", "--LabApp.news_url=None", "--LabApp.check_for_updates_class="
          "jupyterlab.NeverCheckForUpdate"], stdout=log, stderr=subprocess.STDOUT,
-        env={**os.environ, "JUPYTER_CONFIG_DIR": str(root / "config"), "JUPYTERLAB_SETTINGS_DIR": str(root / "settings"),
+        env={**os.environ, "JUPYTER_CONFIG_DIR": str(root / "config"),
+             "JUPYTERLAB_SETTINGS_DIR": str(root / "settings"),
              "JUPYTERLAB_WORKSPACES_DIR": str(root / "workspaces")})
     base = f"http://127.0.0.1:{port}"
     for _ in range(120):
@@ -167,7 +168,8 @@ def test_lesson_00_watch_it_learn_by_keyboard_and_mouse(page, lab):
     assert "after step 0" not in after
     pixels = image.screenshot()
     slider.press("End")
-    page.wait_for_function("() => [...document.querySelectorAll('img')].some(i => i.alt.startsWith('Bar chart after step 400'))")
+    page.wait_for_function("() => [...document.querySelectorAll('img')]"
+                           ".some(i => i.alt.startsWith('Bar chart after step 400'))")
     assert image.screenshot() != pixels
     assert told(image, "KL(teacher||student)") < 0.5 * first
     shoot(page, "00-end")

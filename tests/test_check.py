@@ -21,7 +21,8 @@ MISTAKES = {
     "log target": ("1.2", lambda s, t, T: T**2 * F.kl_div(
         F.log_softmax(s / T, -1), F.log_softmax(t / T, -1), reduction="batchmean"),
         "log-probabilities were passed where probabilities belong"),
-    "mean and no T^2": ("1.2", lambda s, t, T: F.kl_div(F.log_softmax(s / T, -1), F.softmax(t / T, -1)), "two things"),
+    "mean and no T^2": ("1.2", lambda s, t, T: F.kl_div(F.log_softmax(s / T, -1), F.softmax(t / T, -1)),
+                        "two things"),
     "softmax over the wrong axis": ("1.1", lambda z, T: torch.softmax(z / T, 0), "wrong axis"),
     "T multiplies": ("1.1", lambda z, T: torch.softmax(z * T, -1), "divide by T"),
     "T ignored": ("1.1", lambda z, T: torch.softmax(z, -1), "T is not used"),
@@ -56,7 +57,7 @@ def test_the_right_function_passes_and_no_mistake_is_right_or_another_mistake(nu
 @pytest.mark.parametrize(("function", "said"), [
     (lambda s, t, T: ..., "not written yet"), (lambda s, t, T: None, "not written yet"),
     (lambda s, t, T: s / t.shape["x"], "stopped with TypeError"), (lambda s: s, "stopped with TypeError"),
-    (lambda s, t, T: s, "the shape"), (lambda s, t, T: torch.tensor(float("nan")), "infinite or NaN"),
+    (lambda s, t, T: s, "the shape"), (lambda s, t, T: torch.tensor(float("inf")), "infinite or NaN"),
     (lambda s, t, T: torch.tensor(3.0), "should give"),
 ])
 def test_anything_else_gets_a_sentence(function, said):
