@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -17,9 +16,7 @@ from torch import Tensor, nn
 
 from .errors import KdlabError
 from .files import replaced_folder
-
-if TYPE_CHECKING:
-    from .distill import Run
+from .run import Run
 
 TENSORS, RECORD = "state.safetensors", "state.json"
 

@@ -72,7 +72,7 @@ def _pins(path: Path) -> dict[str, set[str]]:
 def _teacher() -> Finding:
     folder = DATA / "restaurant-teacher"
     ok = (folder / "model.safetensors").is_file() and (folder / "config.json").is_file()
-    return Finding(ok, f"the shipped teacher, {folder.relative_to(ROOT).as_posix()}",
+    return Finding(ok, f"the shipped teacher, data/{folder.name}",
                    "" if ok else "clone the repository again, or run: python -m kdlab teacher restaurant")
 
 

@@ -19,7 +19,6 @@ from transformers import PreTrainedModel
 
 from . import measure
 from .distill import Run, distill
-from .errors import KdlabError
 from .files import write_text
 from .models import new_classifier, save
 from .recipes import soft_targets
@@ -36,8 +35,6 @@ def run_experiment(task: Task, out: str | Path, sizes: Sizes | None = None, teac
     """
     sizes = sizes or Sizes()
     out, began = Path(out), time.perf_counter()
-    if sizes.seeds < 1:
-        raise KdlabError(f"{sizes.seeds} seeds cannot be run; take at least 1 (3 show the spread)")
     train, test = task["train"], task["test"]
 
     def steps(epochs: float) -> int:
@@ -46,6 +43,10 @@ def run_experiment(task: Task, out: str | Path, sizes: Sizes | None = None, teac
     def training(model, stage, teacher=None, seed=0) -> Run:
         return distill(model, train, stage, teacher, seed=seed, cache=out / "cache", progress=progress)
 
+    def new_student(seed: int) -> PreTrainedModel:
+        return new_classifier(task.tokenizer, task.label_names, sizes.student_layers, sizes.student_width, seed=seed)
+
+    new_student(0)      # a size that cannot be built is told before the teacher's long training
     if teacher is None:
         say(f"teacher: {sizes.teacher_layers} layers x {sizes.teacher_width}")
         teacher = new_classifier(task.tokenizer, task.label_names, sizes.teacher_layers, sizes.teacher_width)
@@ -64,8 +65,7 @@ def run_experiment(task: Task, out: str | Path, sizes: Sizes | None = None, teac
     for seed in range(sizes.seeds):
         for name, (stage, guide) in stages.items():
             say(f"{name}, seed {seed}: {sizes.student_layers} layers x {sizes.student_width}")
-            student = new_classifier(task.tokenizer, task.label_names, sizes.student_layers,
-                                     sizes.student_width, seed=seed)
+            student = new_student(seed)
             run = _finished(training(student, stage, guide, seed))
             rows[name].append(measure.evaluate(student, test, teacher_logits))
             reports[f"{name}, seed {seed}"] = run.report

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -18,13 +18,16 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     try:
         yield unfinished
         unfinished.chmod(0o755)     # mkdtemp makes it private
-        if folder.exists():
-            old = unfinished.with_name(unfinished.name + ".old")
-            os.replace(folder, old)
-            os.replace(unfinished, folder)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(unfinished, folder)
+        old = unfinished.with_name(unfinished.name + ".old")
+        while unfinished.exists():
+            try:
+                os.replace(unfinished, folder)
+            except OSError:         # a folder is in the way, perhaps another process's, just written
+                if not folder.exists():
+                    raise
+                with suppress(FileNotFoundError):
+                    os.replace(folder, old)
+                shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

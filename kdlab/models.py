@@ -28,7 +28,7 @@ from .errors import KdlabError
 from .files import replaced_folder
 from .lexicon import DATA
 
-HEAD_WIDTH = 32     # attention heads are this wide unless a number of heads is given
+HEAD_WIDTH = 32     # attention heads are about this wide unless a number of heads is given
 
 
 def new_classifier(tokenizer: PreTrainedTokenizerBase, label_names: tuple[str, ...], layers: int = 2,
@@ -57,8 +57,8 @@ def bert_config(tokenizer: PreTrainedTokenizerBase, layers: int, width: int, hea
 
     Raises `KdlabError` where the heads do not divide the width.
     """
-    heads = heads or max(1, width // HEAD_WIDTH)
-    if layers < 1 or width % heads:
+    heads = heads or next((h for h in range(width // HEAD_WIDTH, 1, -1) if width % h == 0), 1)
+    if layers < 1 or width < 1 or width % heads:
         raise KdlabError(f"{layers} layers of width {width} with {heads} heads cannot be built; take at "
                          "least one layer, and a width that the number of heads divides")
     return BertConfig(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
@@ -16,9 +15,7 @@ from torch import nn
 from .batches import Rows
 from .errors import KdlabError
 from .models import fingerprint
-
-if TYPE_CHECKING:
-    from .distill import Stage
+from .run import Stage
 
 
 def check(student: nn.Module, teacher: nn.Module | None, rows: Rows, stages: Sequence[Stage]) -> None:

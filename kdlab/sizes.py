@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+
+from .errors import KdlabError
 
 
 def _setting(default: float, meaning: str):
@@ -11,7 +13,10 @@ def _setting(default: float, meaning: str):
 
 @dataclass(frozen=True)
 class Sizes:
-    """The defaults fit 67,000 short texts into 15 minutes on two cores."""
+    """The defaults fit 67,000 short texts into 15 minutes on two cores.
+
+    Raises `KdlabError` for a number that is not above 0.
+    """
 
     teacher_layers: int = _setting(4, "layers of the teacher")
     teacher_width: int = _setting(256, "width of the teacher")
@@ -24,3 +29,10 @@ class Sizes:
     student_learning_rate: float = _setting(1e-3, "peak of the warm-up, with and without teacher")
     T: float = _setting(2.0, "temperature of the soft targets")
     seeds: int = _setting(3, "students of each kind, for the spread")
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if not value > 0:
+                raise KdlabError(f"{setting.name.replace('_', '-')} is {value} ({setting.metadata['help']}); give a "
+                                 "number above 0")

@@ -209,7 +209,7 @@ def test_masking_hides_real_tokens_only_rare_ones_more_often(task):
         total += at.sum().item()
     assert hidden[task.tokenizer.all_special_ids].sum() == 0
     assert 0.75 < shown_as_mask / total < 0.85
-    counts = torch.bincount(torch.from_numpy(rows.tokens), minlength=len(hidden))
+    counts = torch.bincount(torch.tensor(rows.tokens), minlength=len(hidden))
     rate = hidden / counts.clamp(min=1)
     common, rare = counts > 500, (counts > 5) & (counts < 50)
     common[task.tokenizer.all_special_ids] = False

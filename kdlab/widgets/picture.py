@@ -50,8 +50,8 @@ class Picture:
 class PictureWidget(ipywidgets.VBox):
     """Controls above a picture and a line of numbers; a subclass gives `state()` and the controls.
 
-    Where no kernel runs, the page shows the picture of the state the widget was displayed in, with its
-    description as alt text. What goes wrong is said in the widget.
+    Where no kernel runs, the page shows the picture of `static_state()`, with its description as alt
+    text. What goes wrong is said in the widget.
     """
 
     HEIGHT = "300px"    # fixed, so that nothing on the page moves when the picture changes
@@ -60,7 +60,6 @@ class PictureWidget(ipywidgets.VBox):
         self.picture = picture
         self.shown = ipywidgets.HTML(layout=ipywidgets.Layout(height=self.HEIGHT, overflow="hidden"))
         self.message = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="2.2em"))
-        self.png, self.alt = b"", ""
         super().__init__([*controls, self.shown, self.message])
         self.refresh()
 
@@ -68,22 +67,29 @@ class PictureWidget(ipywidgets.VBox):
         """What the picture shows now. Raises ValueError with a sentence where the input is no good."""
         raise NotImplementedError
 
+    def static_state(self):
+        """What a page without a kernel shows: the present state, unless another tells more."""
+        return self.state()
+
     def refresh(self, *_) -> None:
         """Draw the present state in place of the last one; keep the last one if it cannot be drawn."""
         try:
             state = self.state()
-            self.png, self.alt = self.picture.png(state), state.describe()
+            data = base64.b64encode(self.picture.png(state)).decode()
         except ValueError as error:
             self.message.value = f'<p role="alert"><b>Not shown:</b> {html.escape(str(error))}</p>'
             return
-        data = base64.b64encode(self.png).decode()
-        self.shown.value = (f'<img alt="{html.escape(self.alt)}" style="max-width:100%;height:auto" '
+        self.shown.value = (f'<img alt="{html.escape(state.describe())}" style="max-width:100%;height:auto" '
                             f'src="data:image/png;base64,{data}">')
         numbers = " &nbsp; ".join(f"{html.escape(k)} = {v:.3f}" for k, v in state.numbers.items())
         self.message.value = f'<p role="status">{numbers}</p>'
 
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)
-        bundle["image/png"] = base64.b64encode(self.png).decode()
-        bundle["text/plain"] = self.alt
-        return bundle, {"image/png": {"alt": self.alt}}
+        try:
+            state = self.static_state()
+        except ValueError:      # the widget itself says what is wrong
+            return bundle
+        bundle["image/png"] = base64.b64encode(self.picture.png(state)).decode()
+        bundle["text/plain"] = state.describe()
+        return bundle, {"image/png": {"alt": state.describe()}}

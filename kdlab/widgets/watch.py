@@ -47,7 +47,13 @@ class WatchItLearn(PictureWidget):
             control.observe(self.refresh, "value")
 
     def state(self) -> Moment:
-        text, moment = self.text.value, self.moment.value
+        return self._at(self.text.value, self.moment.value)
+
+    def static_state(self) -> Moment:
+        """The end of the training: a page without a kernel cannot play."""
+        return self._at(self.text.value, len(self.run.probe_steps) - 1)
+
+    def _at(self, text: int, moment: int) -> Moment:
         q = self.run.probe_logits[moment][text].double()
         if not q.isfinite().all():
             raise KdlabError(f"the student's logits after step {self.run.probe_steps[moment]} are not finite")

@@ -1,0 +1,49 @@
+"""The house itself: arrows point one way, and importing the package costs nothing."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+
+from conftest import ROOT
+
+import kdlab
+
+ROOMS = re.findall(r"^    (\w+) +\S", kdlab.__doc__, re.M)
+
+
+def room_of(path) -> str:
+    return path.relative_to(ROOT / "kdlab").with_suffix("").parts[0]
+
+
+def imports(path):
+    """Rooms that a module imports; function bodies count too."""
+    package = path.relative_to(ROOT / "kdlab").parent.parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[:len(package) - node.level + 1]
+            parts = [*base, *(node.module.split(".") if node.module else [])]
+            yield from [parts[0]] if parts else [alias.name for alias in node.names]
+
+
+def test_every_room_is_on_the_map_and_imports_only_from_above():
+    files = [path for path in (ROOT / "kdlab").rglob("*.py") if path.name not in ("__init__.py", "__main__.py")]
+    assert {room_of(path) for path in files} == set(ROOMS)
+    for path in files:
+        for other in imports(path):
+            assert ROOMS.index(other) <= ROOMS.index(room_of(path)), f"{path.name} imports {other} from below"
+
+
+def test_no_room_has_outgrown_one_sitting():
+    lengths = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "kdlab").rglob("*.py")}
+    assert max(lengths.values()) <= 400, max(lengths, key=lengths.get)
+
+
+def test_importing_kdlab_alone_loads_nothing_heavy():
+    code = ("import sys; before = set(sys.modules); import kdlab; new = set(sys.modules) - before; "
+            "print(len(new), *sorted({m.split('.')[0] for m in new}))")
+    count, *names = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True,
+                                   cwd=ROOT).stdout.split()
+    assert names == ["kdlab"] and int(count) == 1
