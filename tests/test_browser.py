@@ -114,14 +114,16 @@ def errors(page) -> list[str]:
 
 
 def picture(page, start: str):
-    """The live picture whose description begins so, scrolled into view."""
+    """The live picture whose description begins so, scrolled into view: JupyterLab draws only the cells
+    near the window."""
+    page.evaluate(
+        """async start => {
+               const notebook = window.jupyterapp.shell.currentWidget.content;
+               const shows = o => o.data?.['text/plain']?.startsWith(start);
+               const index = [...notebook.model.cells].findIndex(
+                   c => c.type === 'code' && c.outputs.toJSON().some(shows));
+               await notebook.scrollToItem(index, 'start'); }""", start)
     image = page.locator(f"img[alt^='{start}']").last
-    for _ in range(60):     # JupyterLab draws only the cells near the window
-        if image.count():
-            break
-        page.mouse.move(700, 700)
-        page.mouse.wheel(0, 900)
-        page.wait_for_timeout(150)
     image.scroll_into_view_if_needed()
     return image
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import re
+import threading
 
 import numpy as np
 import pytest
@@ -87,6 +89,28 @@ def test_bad_input_is_said_in_the_widget_and_the_last_picture_stays(explorer):
     assert 'role="alert"' in explorer.message.value and "the text is empty" in explorer.message.value
     explorer.text.value = "a <b>word</b> nobody knows"
     assert 'role="status"' in explorer.message.value and "truth" not in explorer.shown.value
+
+
+def test_events_in_two_threads_do_not_spoil_the_picture(explorer):
+    """JupyterLab 4.4 and later sends widget events to a thread beside the one that runs cells."""
+    def move(slider, values, failures):
+        try:
+            for value in values:
+                slider.value = value
+        except Exception as error:
+            failures.append(error)
+
+    failures: list[Exception] = []
+    explorer.by_hand.value = True
+    sliders = (explorer.T, explorer.T, *explorer.logits["teacher"][:2], *explorer.logits["student"][:2])
+    threads = [threading.Thread(target=move, args=(slider, np.linspace(0.2, 9, 25), failures)) for slider in sliders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    shown = base64.b64decode(re.search(r"base64,([^\"]+)", explorer.shown.value).group(1))
+    assert shown == explorer.picture.png(explorer.state())
 
 
 def test_setting_logits_by_hand_starts_from_the_texts_own(explorer):

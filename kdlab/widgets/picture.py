@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import threading
 from collections.abc import Callable, Sequence
 
 import ipywidgets
@@ -58,6 +59,7 @@ class PictureWidget(ipywidgets.VBox):
 
     def __init__(self, picture: Picture, controls: Sequence[ipywidgets.Widget]) -> None:
         self.picture = picture
+        self.drawing = threading.RLock()    # JupyterLab may deliver events in a thread of their own
         self.shown = ipywidgets.HTML(layout=ipywidgets.Layout(height=self.HEIGHT, overflow="hidden"))
         self.message = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="2.2em"))
         super().__init__([*controls, self.shown, self.message])
@@ -73,23 +75,25 @@ class PictureWidget(ipywidgets.VBox):
 
     def refresh(self, *_) -> None:
         """Draw the present state in place of the last one; keep the last one if it cannot be drawn."""
-        try:
-            state = self.state()
-            data = base64.b64encode(self.picture.png(state)).decode()
-        except ValueError as error:
-            self.message.value = f'<p role="alert"><b>Not shown:</b> {html.escape(str(error))}</p>'
-            return
-        self.shown.value = (f'<img alt="{html.escape(state.describe())}" style="max-width:100%;height:auto" '
-                            f'src="data:image/png;base64,{data}">')
-        numbers = " &nbsp; ".join(f"{html.escape(k)} = {v:.3f}" for k, v in state.numbers.items())
-        self.message.value = f'<p role="status">{numbers}</p>'
+        with self.drawing:      # the state is read inside, so that the last one drawn is the latest
+            try:
+                state = self.state()
+                data = base64.b64encode(self.picture.png(state)).decode()
+            except ValueError as error:
+                self.message.value = f'<p role="alert"><b>Not shown:</b> {html.escape(str(error))}</p>'
+                return
+            self.shown.value = (f'<img alt="{html.escape(state.describe())}" style="max-width:100%;height:auto" '
+                                f'src="data:image/png;base64,{data}">')
+            numbers = " &nbsp; ".join(f"{html.escape(k)} = {v:.3f}" for k, v in state.numbers.items())
+            self.message.value = f'<p role="status">{numbers}</p>'
 
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)
-        try:
-            state = self.static_state()
-        except ValueError:      # the widget itself says what is wrong
-            return bundle
-        bundle["image/png"] = base64.b64encode(self.picture.png(state)).decode()
+        with self.drawing:
+            try:
+                state = self.static_state()
+            except ValueError:      # the widget itself says what is wrong
+                return bundle
+            bundle["image/png"] = base64.b64encode(self.picture.png(state)).decode()
         bundle["text/plain"] = state.describe()
         return bundle, {"image/png": {"alt": state.describe()}}
