@@ -168,8 +168,12 @@ def bars(labels: Sequence[str], teacher=None, student=None, truth=None, title: s
     return Static(figure, f"Bar chart{_about(title)}. {_in_words(labels, teacher, student, truth)}")
 
 
-def curves(lines: dict[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str, title: str = "") -> Static:
-    """Lines over a common axis, told apart by dash and mark; the alt text gives each one's ends."""
+def curves(lines: dict[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str, title: str = "",
+           log: bool = False) -> Static:
+    """Lines over a common axis, told apart by dash and mark; the alt text gives each one's ends.
+
+    log: both axes are logarithmic.
+    """
     figure = new_figure(width=5.6, height=2.7)
     axes = figure.axes[0]
     styles = zip(("-", "--", ":", "-."), (TEACHER, STUDENT, TRUTH, ACCENT), ("o", "s", "^", "D"), strict=True)
@@ -179,12 +183,15 @@ def curves(lines: dict[str, tuple[Sequence[float], Sequence[float]]], x: str, y:
     axes.set_ylabel(y, fontsize=9)
     axes.set_title(title, fontsize=10, loc="left")
     axes.legend(frameon=False, fontsize=9)
+    if log:
+        axes.loglog()
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.subplots_adjust(left=0.12, bottom=0.19)
     said = "; ".join(f"{name} goes from {ys[0]:.3g} at {xs[0]:.3g} to {ys[-1]:.3g} at {xs[-1]:.3g}"
                      for name, (xs, ys) in lines.items())
-    return Static(figure, f"Line chart of {y} over {x}{_about(title)}. {said}.")
+    scale = ", both axes logarithmic" if log else ""
+    return Static(figure, f"Line chart of {y} over {x}{scale}{_about(title)}. {said}.")
 
 
 def _draw_distributions(axes: Axes, teacher, student, truth) -> list[Artist]:
