@@ -124,10 +124,13 @@ def draw_moment(axes: Sequence[Axes], state: Moment) -> list[Artist]:
 
 
 def new_figure(panels: Sequence[float] = (1.0,), width: float = 8.2, height: float = 3.0) -> Figure:
-    """An empty figure with one axes a panel, of these relative widths, that no window system knows of."""
+    """An empty figure with one axes a panel, of these relative widths, that no window system knows of.
+
+    Its margins hold tick labels and names whatever its size, in inches.
+    """
     figure = Figure(figsize=(width, height), dpi=100)
-    grid = figure.add_gridspec(1, len(panels), width_ratios=panels, left=0.07, right=0.985, top=0.87,
-                               bottom=0.15, wspace=0.26)
+    grid = figure.add_gridspec(1, len(panels), width_ratios=panels, left=0.66 / width, right=0.985,
+                               bottom=0.48 / height, top=1 - 0.36 / height, wspace=0.26)
     for column in range(len(panels)):
         figure.add_subplot(grid[0, column])
     return figure
@@ -187,7 +190,6 @@ def curves(lines: dict[str, tuple[Sequence[float], Sequence[float]]], x: str, y:
         axes.loglog()
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    figure.subplots_adjust(left=0.12, bottom=0.19)
     said = "; ".join(f"{name} goes from {ys[0]:.3g} at {xs[0]:.3g} to {ys[-1]:.3g} at {xs[-1]:.3g}"
                      for name, (xs, ys) in lines.items())
     scale = ", both axes logarithmic" if log else ""
