@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 
 from kdlab.batches import Rows
 from kdlab.cache import cached_teacher
@@ -63,6 +64,9 @@ def test_another_teacher_or_other_texts_never_find_it(teacher, task, rows, tmp_p
     reordered = Rows(task["train"].select(range(len(rows) - 1, -1, -1)), 0)
     logits, found, _ = look(teacher, reordered, tmp_path)
     assert not found and torch.equal(logits, predict(teacher, reordered))
+    another_word = task["train"].to_dict()
+    another_word["input_ids"][0][1] += 1
+    assert not look(teacher, Rows(Dataset.from_dict(another_word), 0), tmp_path)[1]
 
 
 def test_a_teacher_that_fails_leaves_nothing_behind(teacher, rows, tmp_path):
