@@ -186,7 +186,8 @@ def test_rows_are_gathered_and_padded_right(task):
 def test_peer_defect_padding_changes_the_answer(task, teacher):
     rows = Rows(task["train"], 0)
     short, long = int(rows.lengths.argmin()), int(rows.lengths.argmax())
-    alone, together = (trace_teacher(teacher, rows.__getitems__(which)).logits[0] for which in ([short], [short, long]))
+    alone, together = (trace_teacher(teacher, rows.__getitems__(which)).logits[0]
+                       for which in ([short], [short, long]))
     torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-4)
 
 
