@@ -34,11 +34,12 @@ class Rows(TorchDataset):
         if "input_ids" not in dataset.column_names:
             raise KdlabError(f"the data have no column input_ids (only {', '.join(dataset.column_names)}); "
                              "encode them first, with kdlab.tasks.encode")
-        column = dataset.with_format("arrow")[:]["input_ids"].combine_chunks()
+        table = dataset.with_format("arrow")[:]
+        column = table["input_ids"].combine_chunks()
         self.tokens = column.flatten().to_numpy(zero_copy_only=False)
         self.lengths = column.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
-        self.labels = np.asarray(dataset["label"]) if "label" in dataset.column_names else None
+        self.labels = table["label"].to_numpy() if "label" in dataset.column_names else None
         self.pad_id = pad_id
 
     def __len__(self) -> int:

@@ -30,7 +30,7 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Result:
-    """Whether a check passed, and the sentence that was printed."""
+    """Whether a check passed, and the sentence that says so."""
 
     passed: bool
     said: str
@@ -40,8 +40,10 @@ class Result:
 
 
 def check(number: str, function: Callable) -> Result:
-    """Check the function written for exercise `number`; prints and returns the verdict, never raises
-    for a wrong or unfinished function."""
+    """Check the function written for exercise `number`; returns the verdict, which a notebook shows.
+
+    Never raises for a wrong or unfinished function.
+    """
     if number not in EXERCISES:
         raise KeyError(f"there is no exercise {number}; there are {', '.join(EXERCISES)}")
     result = _examine(EXERCISES[number], function)
@@ -56,10 +58,16 @@ def _examine(exercise: Exercise, function: Callable) -> Result:
         try:
             answer = function(*(x.clone() if isinstance(x, Tensor) else x for x in case))
         except Exception as error:
-            return Result(False, f"your function stopped with {type(error).__name__}: {error}")
+            given = ", ".join(str(tuple(x.shape)) if isinstance(x, Tensor) else f"{x:.4g}" for x in case)
+            return Result(False, f"your function stopped with {type(error).__name__}: {error} (it was given "
+                                 f"tensors of these shapes, or numbers: {given})")
         if answer is None or answer is Ellipsis:
             return Result(False, "not written yet: replace the ... and run the cell again")
-        answers.append(torch.as_tensor(answer, dtype=torch.float64))
+        try:
+            answers.append(torch.as_tensor(answer, dtype=torch.float64))
+        except (TypeError, ValueError):
+            return Result(False, f"your function returned a {type(answer).__name__}; it should return "
+                                 "a number or a tensor of numbers")
     right = [torch.as_tensor(exercise.right(*case), dtype=torch.float64) for case in cases]
     if _agree(answers, right):
         return Result(True, "right. " + exercise.goal)
@@ -72,9 +80,13 @@ def _examine(exercise: Exercise, function: Callable) -> Result:
     if any(not a.isfinite().all() for a in answers):
         return Result(False, "some results are infinite or NaN; try large logits, and let torch.softmax or "
                              "log_softmax do the exponentials, which subtract the maximum first")
-    worst = max(range(DRAWS), key=lambda i: (answers[i] - right[i]).abs().max())
-    return Result(False, f"not yet: on one random input it gives {_short(answers[worst])} and should give "
-                         f"{_short(right[worst])}. {exercise.goal}")
+    ours, theirs = max(zip(answers, right, strict=True), key=lambda pair: (pair[0] - pair[1]).abs().max())
+    if ours.dim():
+        width = ours.shape[-1]
+        row = (ours - theirs).abs().argmax().item() // width
+        ours, theirs = (x.reshape(-1, width)[row] for x in (ours, theirs))
+    return Result(False, f"not yet: on one random input it gives {_short(ours)} and should give "
+                         f"{_short(theirs)}. {exercise.goal}")
 
 
 def _agree(ours: list[Tensor], theirs: list[Tensor]) -> bool:
@@ -83,7 +95,8 @@ def _agree(ours: list[Tensor], theirs: list[Tensor]) -> bool:
 
 
 def _short(x: Tensor) -> str:
-    return "[" + ", ".join(f"{v:.4f}" for v in x.flatten()[:4].tolist()) + (", ...]" if x.numel() > 4 else "]")
+    numbers = ", ".join(f"{v:.4g}" for v in x.flatten().tolist())
+    return numbers if x.numel() == 1 else f"[{numbers}]"
 
 
 def _logits(g: torch.Generator, *shape: int, scale: float = 2.0) -> Tensor:
@@ -125,7 +138,9 @@ EXERCISES = {
             (lambda s, t: (s.argmax(-1) != t.argmax(-1)).double().mean(),
              "this is the part on which they differ; fidelity is the part on which they agree"),
             (lambda s, t: s.argmax(-1) == t.argmax(-1),
-             "one answer a row is right so far; take the mean over the rows"),
+             "one answer per row is right so far; take the mean over the rows"),
+            (lambda s, t: (s.argmax() == t.argmax()).double(),
+             "argmax() without an axis looks for the one largest logit of all texts; give it dim=-1, the classes"),
         )),
     "0.2": Exercise(
         goal="Retention is student score / teacher score: the part of the teacher that the student kept.",
@@ -141,6 +156,8 @@ EXERCISES = {
              "this is a difference; retention is a ratio"),
             (lambda student, teacher: 100 * student / teacher,
              "this is in per cent; give the ratio itself, between 0 and 1"),
+            (lambda student, teacher: round(student / teacher, 2),
+             "the ratio is right but rounded; return it whole, and round only for the eye"),
         )),
     "1.1": Exercise(
         goal="Dividing the logits by T before the softmax flattens the distribution and keeps its order.",
@@ -154,10 +171,14 @@ EXERCISES = {
              "the logits are multiplied by T, which sharpens; divide by T"),
             (lambda z, T: F.softmax(z, dim=-1) / T,
              "the probabilities are divided by T, so they no longer sum to 1; divide the logits, before softmax"),
-            (lambda z, T: F.softmax(z, dim=-1), "T is not used; divide the logits by it"),
+            (lambda z, T: F.softmax(z, dim=-1),
+             "T has no effect: it is not used, or it cancels, as in exp(z) / T over its own sum; divide the logits "
+             "by it, before exp"),
             (lambda z, T: F.log_softmax(z / T, dim=-1),
              "these are log-probabilities; the exercise asks for probabilities (softmax)"),
             (lambda z, T: (z / T).exp(), "exp without the sum: divide by the sum over the classes"),
+            (lambda z, T: (z / T).exp() / (z / T).exp().sum(),
+             "the sum runs over all texts; each row has its own: .sum(dim=-1, keepdim=True)"),
         )),
     "1.2": Exercise(
         goal="The soft-target loss is T^2 times the mean over texts of KL(p || q), summed over classes.",
@@ -188,11 +209,20 @@ EXERCISES = {
              "log q, so use log_softmax for the student"),
             (lambda s, t, T: T**2 * F.kl_div(F.log_softmax(s / T, -1), F.log_softmax(t / T, -1),
                                             reduction="batchmean"),
-             "log-probabilities were passed where probabilities belong: the second argument of F.kl_div is p "
-             "itself (softmax), unless log_target=True is given"),
+             "the result is NaN. Most likely log-probabilities were passed where probabilities belong (or raw "
+             "logits were): the second argument of F.kl_div is p itself, softmax, unless log_target=True is given"),
             (lambda s, t, T: T**2 * _soft(s, t, T, dim=0),
              "softmax over the wrong axis: it runs over the texts of the batch; each row is one text, so use "
              "dim=-1"),
+            (lambda s, t, T: T**2 * _soft(s * T, t * T, T),
+             "T^2 is there, but nothing is softened: divide both models' logits by T before softmax"),
+            (lambda s, t, T: _soft(s * T, t * T, T), "T is not used; divide both models' logits by it, and "
+             "multiply the loss by T**2"),
+            (lambda s, t, T: T**2 * (F.log_softmax(t / T, -1) - F.log_softmax(s / T, -1)).sum(-1).mean(),
+             "the factor p is missing: KL weighs each difference of logarithms by the teacher's probability"),
+            (lambda s, t, T: T**2 * F.kl_div(F.log_softmax(s / T, -1), F.softmax(t / T, -1),
+                                            reduction="none").sum(-1),
+             "one number per text is right so far; average them over the texts"),
             (lambda s, t, T: T**2 * _soft(s * T, t, T),
              "only the teacher is softened; divide the student's logits by T too"),
             (lambda s, t, T: T**2 * _soft(s, t * T, T),
@@ -201,27 +231,37 @@ EXERCISES = {
              "this is the cross-entropy H(p, q). Its gradient is the same, but it does not reach 0 when the "
              "student is perfect: subtract the teacher's entropy, or use F.kl_div"),
             (lambda s, t, T: T**2 * F.kl_div(F.log_softmax(s / T, -1), F.softmax(t / T, -1), reduction="none"),
-             "one number a text and class is right so far: sum over classes and average over texts "
+             "one number per text and class is right so far: sum over classes and average over texts "
              "(reduction='batchmean')"),
         )),
     "1.3": Exercise(
-        goal="(q - p) / T pushes each student logit by how far its probability is off.",
-        right=lambda s, t, T: (_softmax_T(s, T) - _softmax_T(t, T)) / T,
+        goal="T (q - p) / B pushes each student logit by how far its softened probability is off.",
+        right=lambda s, t, T: T * (_softmax_T(s, T) - _softmax_T(t, T)) / s.shape[0],
         inputs=lambda g: (*_pair(g), _temperature(g)),
         mistakes=(
-            (lambda s, t, T: (_softmax_T(t, T) - _softmax_T(s, T)) / T,
-             "the sign is turned round: this points uphill; it is q - p, student minus teacher"),
-            (lambda s, t, T: _softmax_T(s, T) - _softmax_T(t, T),
-             "1/T is missing: the chain rule brings it in, because the softmax reads z / T"),
-            (lambda s, t, T: (_softmax_T(s, 1) - _softmax_T(t, 1)) / T,
-             "p and q are taken at T = 1; soften both"),
+            (lambda s, t, T: T * (_softmax_T(t, T) - _softmax_T(s, T)) / s.shape[0],
+             "the sign is turned round: this points downhill, and a gradient points uphill; it is q - p, student "
+             "minus teacher"),
             (lambda s, t, T: T * (_softmax_T(s, T) - _softmax_T(t, T)),
-             "this is the gradient with T^2 in the loss; the exercise asks for the loss without it"),
+             "1/B is missing: the loss is a mean over the B texts of the batch, so each counts for 1/B"),
             (lambda s, t, T: (_softmax_T(s, T) - _softmax_T(t, T)) / T / s.shape[0],
-             "divided by the batch size: right for a mean over texts, but the exercise asks for one text's "
-             "gradient in each row"),
-            (lambda s, t, T: (s - t) / T,
-             "logits are compared; that is only the limit for a high T (and lacks 1/(N T)); compare softmaxes"),
+             "T^2 is missing: this is the gradient of the mean KL; the loss is T**2 times that"),
+            (lambda s, t, T: (_softmax_T(s, T) - _softmax_T(t, T)) / T,
+             "this is the gradient of one text's KL; the loss is T**2 times it, averaged over B texts"),
+            (lambda s, t, T: T**2 * (_softmax_T(s, T) - _softmax_T(t, T)) / s.shape[0],
+             "1/T is missing: the chain rule brings it in, because the softmax reads z / T; with T**2 a T is left"),
+            (lambda s, t, T: (_softmax_T(s, T) - _softmax_T(t, T)) / s.shape[0],
+             "a factor T is missing: T**2 from the loss, 1/T from the chain rule"),
+            (lambda s, t, T: T * (_softmax_T(s, 1) - _softmax_T(t, 1)) / s.shape[0],
+             "p and q are taken at T = 1; soften both"),
+            (lambda s, t, T: T * (_softmax_T(s, T) - _softmax_T(t, 1)) / s.shape[0],
+             "only the student is softened; soften the teacher too"),
+            (lambda s, t, T: T * (_softmax_T(s, 1) - _softmax_T(t, T)) / s.shape[0],
+             "only the teacher is softened; soften the student too"),
+            (lambda s, t, T: T * (F.softmax(s / T, 0) - F.softmax(t / T, 0)) / s.shape[0],
+             "softmax over the wrong axis: each row is one text, so use dim=-1"),
+            (lambda s, t, T: (s - t) / s.shape[-1] / s.shape[0],
+             "logits are compared; that is only the limit for a high T; compare softmaxes"),
         )),
     "1.4": Exercise(
         goal="Smoothing moves e of the mass from the label to all classes alike, whatever the text says.",
@@ -230,6 +270,8 @@ EXERCISES = {
         mistakes=(
             (lambda labels, C, e: (1 - e - e / (C - 1)) * F.one_hot(labels, C).double() + e / (C - 1),
              "e is spread over the other classes only; here every class gets e / C, the label's own too"),
+            (lambda labels, C, e: torch.where(F.one_hot(labels, C).bool(), 1 - e, e / C).double(),
+             "the label's own share of e is missing, so the rows do not sum to 1: it gets 1 - e + e / C"),
             (lambda labels, C, e: (1 - e) * F.one_hot(labels, C).double() + e,
              "every class gets e, so the rows sum to more than 1; each gets e / C"),
             (lambda labels, C, e: (1 - e) * F.one_hot(labels, C).double(),

@@ -71,7 +71,7 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
             learning = [*student.parameters(), *objective.parameters()]
             group = {"params": learning, "initial_lr": stage.learning_rate}    # wanted by last_epoch below
             optimizer = torch.optim.AdamW([group], stage.learning_rate, stage.betas,
-                                          weight_decay=stage.weight_decay)
+                                          weight_decay=stage.weight_decay, fused=True)
             loader = training_loader(rows, stage.batch_size, seed + number, start=done)
             model, optimizer, loader = accelerator.prepare(student, optimizer, loader)
             schedule = get_linear_schedule_with_warmup(optimizer, round(stage.warmup * stage.steps),
@@ -101,7 +101,10 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
 
                 run.record(stage.name, values)
                 look()
-                bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
+                shown = {name: f"{value:.3f}" for name, value in values.items()}
+                if len(objective.terms) == 1 and objective.terms[0].weight == 1:
+                    del shown["loss"]       # the one term is the loss
+                bar.set_postfix(shown, refresh=False)
                 bar.update()
                 if step % checkpoint_every == 0 or step == stage.steps or interrupt.requested:
                     saved.save(student, objective, optimizer, run, number, step)

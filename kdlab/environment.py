@@ -1,4 +1,4 @@
-"""The setup check of lesson 00: what this machine has, what is wrong, and how to mend it."""
+"""The setup check of lesson 00: what this machine has, what is wrong, and how to fix it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Finding:
     remedy: str = ""
 
     def __str__(self) -> str:
-        line = f"{'[ok]  ' if self.ok else '[mend]'} {self.what}"
+        line = f"{'[ok]  ' if self.ok else '[fix] '} {self.what}"
         return f"{line}\n       -> {self.remedy}" if self.remedy else line
 
 
@@ -34,7 +34,7 @@ def setup_report() -> list[Finding]:
     for finding in findings:
         print(finding)
     bad = sum(not finding.ok for finding in findings)
-    print("\nAll set." if not bad else f"\n{bad} to mend: do what the arrows say, then restart the kernel.")
+    print("\nAll set." if not bad else f"\n{bad} to fix: do what the arrows say, then restart the kernel.")
     return findings
 
 

@@ -32,7 +32,7 @@ class Tempered:
 
     teacher, student, truth: probabilities (C,); the truth is not tempered, it is what is. gradient:
     d soft-target loss without T^2 / d student logit = (q - p) / T, shape (C,). numbers: what is
-    written above, by name.
+    written above, by name, the gradient's size above the gradient. note: a sentence beneath.
     """
 
     labels: tuple[str, ...]
@@ -42,6 +42,7 @@ class Tempered:
     truth: np.ndarray | None
     gradient: np.ndarray | None
     numbers: dict[str, float] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def frame(self) -> tuple:
@@ -52,17 +53,16 @@ class Tempered:
         """The picture in words and numbers, for its alt text."""
         numbers = " ".join(f"{name} {value:.3f}." for name, value in self.numbers.items())
         return (f"Bar chart at temperature {self.T:.2f}. "
-                f"{_in_words(self.labels, self.teacher, self.student, self.truth)} {numbers}")
+                f"{_in_words(self.labels, self.teacher, self.student, self.truth)} {numbers} {self.note}").strip()
 
 
 def frame_tempered(axes: Sequence[Axes], state: Tempered) -> None:
     _probability_frame(axes[0], state.labels)
     _legend(axes[0], state.teacher, state.student, state.truth)
-    _class_axis(axes[1], state.labels)
+    _class_axis(axes[1], state.labels, size=8)
     top = _limit(state.gradient)
     axes[1].set_ylim(-top, top)
     axes[1].axhline(0, color="0.4", linewidth=0.8)
-    axes[1].set_title("gradient (q - p) / T", fontsize=10)
 
 
 def draw_tempered(axes: Sequence[Axes], state: Tempered) -> list[Artist]:
@@ -70,8 +70,10 @@ def draw_tempered(axes: Sequence[Axes], state: Tempered) -> list[Artist]:
     if state.gradient is not None:
         artists += axes[1].bar(range(len(state.labels)), state.gradient, 0.6, color=ACCENT,
                                edgecolor="black", linewidth=0.6)
-    line = f"T = {state.T:.2f}    " + "    ".join(f"{k} {v:.3f}" for k, v in state.numbers.items())
-    artists.append(axes[0].text(0, 1.04, line, transform=axes[0].transAxes, fontsize=10))
+    left = {name: value for name, value in state.numbers.items() if name != "|gradient|"}
+    artists.append(_heading(axes[0], f"T = {state.T:.2f}", left))
+    right = {name: value for name, value in state.numbers.items() if name == "|gradient|"}
+    artists.append(_heading(axes[1], "(q - p) / T", right))
     return artists
 
 
@@ -90,6 +92,7 @@ class Moment:
     truth: np.ndarray | None
     curves: dict[str, Sequence[float]]
     numbers: dict[str, float] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def frame(self) -> tuple:
@@ -117,8 +120,7 @@ def frame_moment(axes: Sequence[Axes], state: Moment) -> None:
 
 def draw_moment(axes: Sequence[Axes], state: Moment) -> list[Artist]:
     artists = _draw_distributions(axes[0], state.teacher, state.student, state.truth)
-    line = f"step {state.step}    " + "    ".join(f"{k} {v:.3f}" for k, v in state.numbers.items())
-    artists.append(axes[0].text(0, 1.04, line, transform=axes[0].transAxes, fontsize=10))
+    artists.append(_heading(axes[0], f"step {state.step}", state.numbers))
     artists.append(axes[1].axvline(state.step, color=ACCENT, linewidth=2))
     return artists
 
@@ -188,12 +190,19 @@ def curves(lines: dict[str, tuple[Sequence[float], Sequence[float]]], x: str, y:
     axes.legend(frameon=False, fontsize=9)
     if log:
         axes.loglog()
+    elif all(float(value).is_integer() for xs, _ in lines.values() for value in xs):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     said = "; ".join(f"{name} goes from {ys[0]:.3g} at {xs[0]:.3g} to {ys[-1]:.3g} at {xs[-1]:.3g}"
                      for name, (xs, ys) in lines.items())
     scale = ", both axes logarithmic" if log else ""
     return Static(figure, f"Line chart of {y} over {x}{scale}{_about(title)}. {said}.")
+
+
+def _heading(axes: Axes, start: str, numbers: dict[str, float]) -> Artist:
+    line = "   ".join([start, *(f"{name} {value:.3f}" for name, value in numbers.items())])
+    return axes.text(0, 1.04, line, transform=axes.transAxes, fontsize=9.5)
 
 
 def _draw_distributions(axes: Axes, teacher, student, truth) -> list[Artist]:
@@ -216,10 +225,10 @@ def _probability_frame(axes: Axes, labels: Sequence[str]) -> None:
     axes.set_ylabel("probability", fontsize=9)
 
 
-def _class_axis(axes: Axes, labels: Sequence[str]) -> None:
+def _class_axis(axes: Axes, labels: Sequence[str], size: float = 9) -> None:
     axes.set_xlim(-0.6, len(labels) - 0.4)
     every = max(1, len(labels) // 12)
-    axes.set_xticks(range(0, len(labels), every), [str(label)[:12] for label in labels[::every]], fontsize=9)
+    axes.set_xticks(range(0, len(labels), every), [str(label)[:12] for label in labels[::every]], fontsize=size)
     axes.tick_params(axis="y", labelsize=8)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -227,8 +236,8 @@ def _class_axis(axes: Axes, labels: Sequence[str]) -> None:
 
 def _legend(axes: Axes, teacher, student, truth) -> None:
     keys: list[Artist] = [Patch(facecolor=colour, hatch=hatch, edgecolor="black", linewidth=0.6, label=name)
-                          for name, colour, hatch, values in (("teacher", TEACHER, "", teacher),
-                                                              ("student", STUDENT, "///", student))
+                          for name, colour, hatch, values in (("teacher p", TEACHER, "", teacher),
+                                                              ("student q", STUDENT, "///", student))
                           if values is not None]
     if truth is not None:
         keys.append(Line2D([], [], marker="D", color=TRUTH, markerfacecolor="white", markersize=7,
@@ -250,7 +259,7 @@ def _about(title: str) -> str:
 def _limit(gradient: np.ndarray | None) -> float:
     """A symmetric axis limit that changes in steps, so that the frame is seldom redrawn."""
     top = 0.0 if gradient is None else float(np.abs(gradient).max())
-    return next((limit for limit in (0.1, 0.3, 1.0, 3.0, 10.0) if top <= limit), 30.0)
+    return next((limit for limit in (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0) if top <= limit), 30.0)
 
 
 def _smoothed(values: Sequence[float | None], points: int = 200) -> tuple[np.ndarray, np.ndarray]:

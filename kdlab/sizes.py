@@ -18,12 +18,12 @@ class Sizes:
     Raises `KdlabError` for a number that is not above 0.
     """
 
-    teacher_layers: int = _setting(4, "layers of the teacher")
-    teacher_width: int = _setting(256, "width of the teacher")
+    teacher_layers: int = _setting(3, "layers of the teacher")
+    teacher_width: int = _setting(192, "width of the teacher")
     student_layers: int = _setting(2, "layers of the student")
     student_width: int = _setting(64, "width of the student")
-    teacher_epochs: float = _setting(3.0, "passes over the training file")
-    student_epochs: float = _setting(3.0, "passes over the training file, with and without teacher")
+    teacher_epochs: float = _setting(2.0, "passes over the training file")
+    student_epochs: float = _setting(2.0, "passes over the training file, with and without teacher")
     batch_size: int = _setting(64, "texts a step")
     teacher_learning_rate: float = _setting(5e-4, "peak of the warm-up")
     student_learning_rate: float = _setting(1e-3, "peak of the warm-up, with and without teacher")

@@ -1,4 +1,4 @@
-"""The setup check: says what is wrong and how to mend it."""
+"""The setup check: says what is wrong and how to fix it."""
 
 from importlib import metadata
 
@@ -8,7 +8,7 @@ from kdlab import environment
 def test_here_all_is_well(capsys):
     assert all(finding.ok for finding in environment.setup_report())
     said = capsys.readouterr().out
-    assert "All set." in said and "[mend]" not in said
+    assert "All set." in said and "[fix]" not in said
 
 
 def test_a_missing_package_and_an_old_one_and_no_teacher_are_told_with_their_remedy(monkeypatch, tmp_path, capsys):
@@ -26,7 +26,7 @@ def test_a_missing_package_and_an_old_one_and_no_teacher_are_told_with_their_rem
     assert [b.what.split()[0] for b in bad] == ["transformers", "ipywidgets", "the"]
     assert all(finding.remedy for finding in bad)
     assert "4.9.0 (tested with 5." in said and "pip install -r requirements.txt" in said
-    assert "3 to mend" in said
+    assert "3 to fix" in said
 
 
 def test_an_unsupported_python_is_told(monkeypatch):

@@ -88,7 +88,8 @@ def test_bad_input_is_said_in_the_widget_and_the_last_picture_stays(explorer):
     assert explorer.shown.value == before
     assert 'role="alert"' in explorer.message.value and "the text is empty" in explorer.message.value
     explorer.text.value = "a <b>word</b> nobody knows"
-    assert 'role="status"' in explorer.message.value and "truth" not in explorer.shown.value
+    assert 'role="status"' in explorer.message.value and "truth:" not in explorer.shown.value
+    assert "No truth is shown" in explorer.message.value and "word 1" in explorer.message.value
 
 
 def test_events_in_two_threads_do_not_spoil_the_picture(explorer):
@@ -140,10 +141,11 @@ def test_the_replay_shows_the_recorded_student(run, task, teacher, student, worl
     state = widget.state()
     assert state.step == 12
     assert np.allclose(state.student, predict(student, task.encode(TEXTS))[1].softmax(-1), atol=1e-6)
-    assert state.numbers["KL(truth||student)"] == pytest.approx(
+    assert state.numbers["KL(truth||q)"] == pytest.approx(
         float((truth[1] * np.log(np.maximum(truth[1], 1e-300) / state.student)).sum()), abs=1e-6)
-    widget.play.value = 3
-    assert widget.state().step == run.probe_steps[3]
+    widget.play.value = 7
+    assert widget.state().step == run.probe_steps[7] == 7
+    assert np.allclose(widget.state().student, run.probe_logits[7][1].double().softmax(-1))
 
 
 def test_a_page_without_kernel_shows_the_end_with_words(run, task, teacher):

@@ -85,7 +85,7 @@ class PictureWidget(ipywidgets.VBox):
             self.shown.value = (f'<img alt="{html.escape(state.describe())}" style="max-width:100%;height:auto" '
                                 f'src="data:image/png;base64,{data}">')
             numbers = " &nbsp; ".join(f"{html.escape(k)} = {v:.3f}" for k, v in state.numbers.items())
-            self.message.value = f'<p role="status">{numbers}</p>'
+            self.message.value = f'<p role="status">{numbers} {html.escape(state.note)}</p>'
 
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)

@@ -40,8 +40,8 @@ class TemperatureExplorer(PictureWidget):
                                         layout=wide, continuous_update=False,
                                         placeholder="pick a text, or type one")
         self.by_hand = ipywidgets.Checkbox(value=False, description="set the logits by hand", indent=False)
-        self.T = ipywidgets.FloatLogSlider(value=T, min=-1, max=1.3, step=0.02, description="temperature",
-                                           style=style, layout=wide, readout_format=".2f")
+        self.T = ipywidgets.FloatLogSlider(value=T, base=2, min=-3, max=4.5, step=1 / 16, style=style, layout=wide,
+                                           description="temperature", readout_format=".2f")
         self.logits = {name: [ipywidgets.FloatSlider(value=0, min=-LOGIT_LIMIT, max=LOGIT_LIMIT, step=0.1,
                                                      description=label, readout_format=".1f",
                                                      style=style, layout=ipywidgets.Layout(width="98%"))
@@ -78,14 +78,15 @@ class TemperatureExplorer(PictureWidget):
     def state(self) -> Tempered:
         if self.by_hand.value:
             p_logits, q_logits = (torch.tensor([s.value for s in sliders]) for sliders in self.logits.values())
-            truth = None
+            truth, note = None, ""
         else:
             p_logits, q_logits = self._of_text()
-            truth = _truth(self.world, self.text.value)
-        return tempered(self.labels, p_logits, q_logits, truth, self.T.value)
+            truth, note = _truth(self.world, self.text.value)
+        return tempered(self.labels, p_logits, q_logits, truth, self.T.value, note)
 
 
-def tempered(labels: tuple[str, ...], p_logits: Tensor, q_logits: Tensor, truth, T: float) -> Tempered:
+def tempered(labels: tuple[str, ...], p_logits: Tensor, q_logits: Tensor, truth, T: float,
+             note: str = "") -> Tempered:
     """The picture's state for teacher and student logits (C,) at temperature T."""
     if not (p_logits.isfinite().all() and q_logits.isfinite().all()):
         raise KdlabError("a logit is not a finite number, so there is no distribution to show; look at the "
@@ -95,12 +96,12 @@ def tempered(labels: tuple[str, ...], p_logits: Tensor, q_logits: Tensor, truth,
                "KL(p||q)": losses.kl_divergence(p, q).item(),
                "|gradient|": ((q.softmax(-1) - p.softmax(-1)) / T).norm().item()}
     return Tempered(labels, T, p.softmax(-1).numpy(), q.softmax(-1).numpy(), truth,
-                    ((q.softmax(-1) - p.softmax(-1)) / T).numpy(), numbers)
+                    ((q.softmax(-1) - p.softmax(-1)) / T).numpy(), numbers, note)
 
 
-def _truth(world: World | None, text: str):
-    """The posterior, or None for a text outside the grammar: a learner may type anything."""
+def _truth(world: World | None, text: str) -> tuple:
+    """The posterior, or None and why there is none: a learner may type anything."""
     try:
-        return world.posterior(text) if world else None
-    except KdlabError:
-        return None
+        return (world.posterior(text) if world else None), ""
+    except KdlabError as error:
+        return None, f"No truth is shown, and the models are guessing: {error}."

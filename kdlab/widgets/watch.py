@@ -61,8 +61,10 @@ class WatchItLearn(PictureWidget):
         truth = None if self.truth is None else self.truth[text]
         numbers = {}
         if p is not None:
-            numbers["KL(teacher||student)"] = losses.kl_divergence(p, q).item()
+            numbers["KL(p||q)"] = losses.kl_divergence(p, q).item()
         if truth is not None:
-            numbers["KL(truth||student)"] = losses.kl_divergence(truth.log(), q).item()
+            numbers["KL(truth||q)"] = losses.kl_divergence(truth.log(), q).item()
+        if p is not None and truth is not None:
+            numbers["KL(truth||p)"] = losses.kl_divergence(truth.log(), p).item()
         return Moment(self.labels, self.run.probe_steps[moment], None if p is None else p.softmax(-1).numpy(),
                       q.softmax(-1).numpy(), None if truth is None else truth.numpy(), self.curves, numbers)
