@@ -71,7 +71,7 @@ def main() -> None:
 
     # (a)
     seeds, tuning = (0, 1, 2), (0,) if quick else (0, 1, 2)
-    steps = 2_500 if quick else 5_000
+    steps = 2_500 if quick else 3_000
     tasks = {seed: builtin_task(labelled=LABELS_A, unlabelled=100_000 if seed == 0 or not quick else 1, seed=seed)
              for seed in seeds}
     validation = tasks[0]["validation"]

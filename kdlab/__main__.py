@@ -37,14 +37,20 @@ def _distill(options: argparse.Namespace) -> None:
 
 
 def _teacher(options: argparse.Namespace) -> None:
+    from .corpus import World
+    from .files import new_folder
+    from .lexicon import DATA
     from .measure import evaluate
     from .models import save
     from .recipes.teacher import make_teacher
 
-    teacher, task = make_teacher(options.world, options.texts, options.pretraining_steps,
+    world = World(options.world)
+    out = options.out or DATA / f"{world.lexicon.path.stem}-teacher"
+    new_folder(out.parent)
+    teacher, task = make_teacher(world, options.texts, options.pretraining_steps,
                                  options.fine_tuning_steps, options.seed)
     scores = evaluate(teacher, task["test"])
-    out = save(teacher, task.tokenizer, options.out or Path("data") / f"{task.name}-teacher")
+    save(teacher, task.tokenizer, out)
     print(f"{out}: accuracy {scores['accuracy']:.4f}, KL(truth, teacher) {scores['kl_truth']:.4f} nats "
           f"on {len(task['test']):,} test texts")
 

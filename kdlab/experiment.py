@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from . import measure
 from .distill import Run, distill
-from .files import write_text
+from .files import new_folder, write_text
 from .models import new_classifier, save
 from .recipes import soft_targets
 from .sizes import Sizes
@@ -47,6 +47,7 @@ def run_experiment(task: Task, out: str | Path, sizes: Sizes | None = None, teac
         return new_classifier(task.tokenizer, task.label_names, sizes.student_layers, sizes.student_width, seed=seed)
 
     new_student(0)      # a size that cannot be built is told before the teacher's long training
+    new_folder(out)
     if teacher is None:
         say(f"teacher: {sizes.teacher_layers} layers x {sizes.teacher_width}")
         teacher = new_classifier(task.tokenizer, task.label_names, sizes.teacher_layers, sizes.teacher_width)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .errors import KdlabError
+
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
@@ -30,6 +32,14 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
                 shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def new_folder(folder: Path) -> None:
+    """Make the folder unless it is there. Raises `KdlabError` where it cannot be, before any long work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KdlabError(f"{folder}: this folder cannot be made ({error.strerror}); choose another place") from None
 
 
 def write_text(path: Path, text: str) -> None:
