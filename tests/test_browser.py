@@ -116,14 +116,18 @@ def errors(page) -> list[str]:
 def picture(page, start: str):
     """The live picture whose description begins so, scrolled into view: JupyterLab draws only the cells
     near the window."""
-    page.evaluate(
-        """async start => {
-               const notebook = window.jupyterapp.shell.currentWidget.content;
-               const shows = o => o.data?.['text/plain']?.startsWith(start);
-               const index = [...notebook.model.cells].findIndex(
-                   c => c.type === 'code' && c.outputs.toJSON().some(shows));
-               await notebook.scrollToItem(index, 'start'); }""", start)
     image = page.locator(f"img[alt^='{start}']").last
+    for _ in range(60):     # cells above grow as they are drawn, and push the wanted one away again
+        page.evaluate(
+            """async start => {
+                   const notebook = window.jupyterapp.shell.currentWidget.content;
+                   const shows = o => o.data?.['text/plain']?.startsWith(start);
+                   const index = [...notebook.model.cells].findIndex(
+                       c => c.type === 'code' && c.outputs.toJSON().some(shows));
+                   await notebook.scrollToItem(index, 'start'); }""", start)
+        page.wait_for_timeout(300)
+        if image.count():
+            break
     image.scroll_into_view_if_needed()
     return image
 
