@@ -6,7 +6,8 @@ Rooms, each importing only from those above it:
     files       writing whole or not at all
     losses      one function per equation
     lexicon     the words of a world, read and checked
-    corpus      the built-in worlds and their exact posterior
+    grammar     what a review means: the reader and the exact posterior
+    corpus      the built-in worlds: reviews drawn, with their truth
     table       a user's file, read and checked
     tasks       texts and labels, encoded
     models      teachers and students

@@ -1,40 +1,21 @@
-"""The world whose truth is known: reviews from a small grammar, each with its exact p(stars | text).
+"""The world whose truth is known: reviews drawn from a small grammar, each with its exact p(stars | text).
 
-A review has a mood and a topic. Its clauses say something about nouns, mostly in that mood:
-
-    review    ->  [OPENER ,] sentence+ [overall , a VERDICT .]
-    sentence  ->  clause .  |  clause and clause .  |  clause but clause .  |  although clause , clause .
-    clause    ->  the NOUN was [DEGREE | NEGATOR] ADJECTIVE
-               |  the NOUN was ADJECTIVE and ADJECTIVE
-               |  we VERB the [ADJECTIVE] NOUN
-
-What a reader may conclude is a fixed function of the text, and `World.posterior` computes it:
-
-* every adjective, verb, opener and verdict is one opinion, worth its polarity in the lexicon;
-* a degree or negator multiplies the polarity of the adjective behind it ("not" by -0.7);
-* an opinion in a conceded clause (before "but", or after "although") counts half;
-* the score is the weighted mean of the opinions, in stars from the middle of the scale;
-* p(k stars) is proportional to exp(-(k - 3 - score)^2 / (2 s^2)), k = 1..5, s = `SPREAD`.
-
-Labels are drawn from that posterior, so no classifier can beat the one that knows it (Bayes).
-The grammar is LL(1): one look at the next word tells what follows, so a text has one parse.
+`kdlab.grammar` says what a review may look like and what it means; here reviews are written. A review
+has a mood and a topic, and its clauses say something about nouns, mostly in that mood. Labels are
+drawn from the posterior, so no classifier can beat the one that knows it (Bayes).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .errors import KdlabError
+from .grammar import CONCEDED_WEIGHT, STARS, Opinion, parse, score, stars_given_score
 from .lexicon import Entry, Lexicon, load_lexicon
 
-STARS = 5
 LABEL_NAMES = tuple(f"{k} star{'s' if k > 1 else ''}" for k in range(1, STARS + 1))
-SPREAD = 0.6            # s above, in stars
-CONCEDED_WEIGHT = 0.5
 MAX_TOKENS = 32         # of a text, with [CLS] and [SEP]
 
 # How a review is laid out: number of clauses -> the sentences it may consist of, equally likely.
@@ -55,23 +36,6 @@ BREVITY = 3.0                   # and among those in proportion to length^-3: sh
 STRONGEST = 1.8                 # no word is sought beyond this polarity, so that no single word is it
 
 
-@dataclass(frozen=True)
-class Opinion:
-    """One opinion found in a text: the word, its value in stars after degree or negation, its weight."""
-
-    word: str
-    value: float
-    weight: float
-
-
-def stars_given_score(score: np.ndarray) -> np.ndarray:
-    """p(stars | score), shape (..., 5), of scores of shape (...) in stars from the middle."""
-    offsets = np.arange(STARS) - (STARS - 1) / 2
-    logits = -((offsets - np.asarray(score, dtype=np.float64)[..., None]) ** 2) / (2 * SPREAD**2)
-    odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return odds / odds.sum(axis=-1, keepdims=True)
-
-
 class World:
     """A lexicon together with the grammar: draws reviews, and reads them.
 
@@ -89,10 +53,7 @@ class World:
 
         Raises `KdlabError` naming the word at which the text leaves the grammar.
         """
-        opinions = self.parse(text)
-        weights = np.array([o.weight for o in opinions])
-        values = np.array([o.value for o in opinions])
-        return stars_given_score((weights * values).sum() / weights.sum())
+        return stars_given_score(score(self.parse(text)))
 
     def posteriors(self, texts: Iterable[str]) -> np.ndarray:
         """`posterior` of many texts, shape (texts, 5)."""
@@ -100,7 +61,7 @@ class World:
 
     def parse(self, text: str) -> list[Opinion]:
         """The opinions of a text in reading order; raises `KdlabError` outside the grammar."""
-        return _Reader(self.lexicon, text).review()
+        return parse(self.lexicon, text)
 
     # ---- writing -----------------------------------------------------------------------------
 
@@ -130,101 +91,6 @@ def draw_labels(posterior: np.ndarray, seed: int = 0) -> np.ndarray:
     """One label 0..4 a row, drawn from the rows of `posterior`, shape (n, 5)."""
     uniform = np.random.default_rng([seed, 1]).random(len(posterior))
     return (posterior.cumsum(axis=1) < uniform[:, None]).sum(axis=1).clip(max=STARS - 1)
-
-
-class _Reader:
-    """Recursive descent over the words of one text; one method a rule of the grammar."""
-
-    def __init__(self, lexicon: Lexicon, text: str) -> None:
-        self.entries = lexicon.entries
-        self.text = text
-        self.tokens = text.split()
-        self.at = 0
-        self.opinions: list[Opinion] = []
-
-    def review(self) -> list[Opinion]:
-        if self.role() == "opener":
-            self.opinion(1.0)
-            self.expect(",")
-        while self.word() not in (None, "overall"):
-            self.sentence()
-        if self.word() == "overall":
-            self.expect("overall")
-            self.expect(",")
-            self.expect("a", "an")
-            self.opinion(1.0, "verdict")
-            self.expect(".")
-        if self.word() is not None or not self.opinions:
-            self.fail("a sentence")
-        return self.opinions
-
-    def sentence(self) -> None:
-        if self.word() == "although":
-            self.expect("although")
-            self.clause(CONCEDED_WEIGHT)
-            self.expect(",")
-            self.clause(1.0)
-        else:
-            first = len(self.opinions)
-            self.clause(1.0)
-            if self.word() == "but":
-                self.opinions[first:] = [Opinion(o.word, o.value, CONCEDED_WEIGHT)
-                                         for o in self.opinions[first:]]
-            if self.word() in ("and", "but"):
-                self.expect("and", "but")
-                self.clause(1.0)
-        self.expect(".")
-
-    def clause(self, weight: float) -> None:
-        if self.word() == "we":
-            self.expect("we")
-            self.opinion(weight, "verb")
-            self.expect("the")
-            if self.role() == "adjective":
-                self.opinion(weight)
-            self.entry("noun")
-            return
-        self.expect("the")
-        self.entry("noun")
-        self.expect("was")
-        if self.role() in ("degree", "negator"):
-            factor = self.entry("degree", "negator").factor
-            self.opinion(weight, "adjective", factor=factor)
-            return
-        self.opinion(weight, "adjective")
-        if self.word() == "and" and self.role(ahead=1) == "adjective":
-            self.expect("and")
-            self.opinion(weight, "adjective")
-
-    def opinion(self, weight: float, *roles: str, factor: float = 1.0) -> None:
-        entry = self.entry(*(roles or (self.role(),)))
-        self.opinions.append(Opinion(entry.word, factor * entry.polarity, weight))
-
-    def word(self, ahead: int = 0) -> str | None:
-        at = self.at + ahead
-        return self.tokens[at] if at < len(self.tokens) else None
-
-    def role(self, ahead: int = 0) -> str | None:
-        entry = self.entries.get(self.word(ahead))
-        return entry.role if entry else None
-
-    def entry(self, *roles: str):
-        if self.role() not in roles:
-            self.fail(" or ".join(roles))
-        self.at += 1
-        return self.entries[self.tokens[self.at - 1]]
-
-    def expect(self, *words: str) -> None:
-        if self.word() not in words:
-            self.fail(" or ".join(f"'{w}'" for w in words))
-        self.at += 1
-
-    def fail(self, wanted: str) -> None:
-        found = f"'{self.word()}'" if self.word() else "the end"
-        start = " ".join(self.tokens[max(0, self.at - 3):self.at])
-        raise KdlabError(f"the text leaves the grammar at word {self.at + 1}: {found} stands where "
-                         f"{wanted} should" + (f" (after '... {start}')" if start else "")
-                         + "; the true posterior is known only for texts of the built-in grammar")
 
 
 class _Writer:

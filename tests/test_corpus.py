@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from kdlab.corpus import MAX_TOKENS, STARS, World, draw_labels, stars_given_score
+from kdlab.corpus import MAX_TOKENS, World, draw_labels
 from kdlab.errors import KdlabError
+from kdlab.grammar import STARS, stars_given_score
 from kdlab.lexicon import COLUMNS, DATA, load_lexicon
 
 WORLDS = ("restaurant", "clinic")
