@@ -77,7 +77,8 @@ def lab(tmp_path_factory):
         except OSError:
             time.sleep(0.5)
             assert server.poll() is None, (root / "lab.log").read_text()
-    yield lambda lesson: f"{base}/lab/tree/{lesson}.ipynb?token={token}"
+    # a workspace each: a shared one would bring back, in front, the lesson that another test had open
+    yield lambda lesson: f"{base}/lab/workspaces/{lesson}/tree/{lesson}.ipynb?token={token}"
     server.terminate()
     server.wait(20)
     log.close()
