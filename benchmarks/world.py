@@ -54,7 +54,7 @@ def standard_error(values: Sequence[float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one pretraining, 3 student seeds, shorter runs")
+    parser.add_argument("--quick", action="store_true", help="one pretraining for all seeds, 3 student seeds, shorter runs")
     parser.add_argument("--json", type=Path, help="write the figures here")
     quick, out = (lambda o: (o.quick, o.json))(parser.parse_args())
     began = time.perf_counter()
@@ -71,7 +71,7 @@ def main() -> None:
 
     # (a)
     seeds, tuning = (0, 1, 2), (0,) if quick else (0, 1, 2)
-    steps = 2_500 if quick else 3_000
+    steps = 3_000       # at 2,500 seed 0 has not left its plateau, and pretraining gains nothing
     tasks = {seed: builtin_task(labelled=LABELS_A, unlabelled=100_000 if seed == 0 or not quick else 1, seed=seed)
              for seed in seeds}
     validation = tasks[0]["validation"]
