@@ -54,7 +54,7 @@ def standard_error(values: Sequence[float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one pretraining for all seeds, 3 student seeds, shorter runs")
+    parser.add_argument("--quick", action="store_true", help="one pretraining for all seeds, 3 seeds, shorter runs")
     parser.add_argument("--json", type=Path, help="write the figures here")
     quick, out = (lambda o: (o.quick, o.json))(parser.parse_args())
     began = time.perf_counter()
