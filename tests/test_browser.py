@@ -251,13 +251,18 @@ def test_lesson_01_temperature_explorer_moves_and_is_right(page, lab):
     field.press("Enter")
     widget.get_by_role("status").wait_for()
     widget.get_by_text("set the logits by hand").click()
-    by_hand = widget.get_by_role("slider").first
-    by_hand.wait_for()
+    widget.get_by_text("student logits").wait_for()
+    page.wait_for_timeout(1_000)
+    assert widget.get_by_role("slider").count() == 11, "five for each model, and the temperature"
     before = image.get_attribute("alt")
+    assert "truth:" not in before
+    by_hand = widget.get_by_role("slider").first     # the teacher's logit for one star
     by_hand.focus()
-    by_hand.press("PageUp")
-    after = changed(page, image, before)
-    assert "truth:" not in after
+    by_hand.press("End")
+    changed(page, image, before)
+    page.wait_for_timeout(500)
+    shown = percentages(image, "teacher")
+    assert shown[0] == max(shown) > percentages(image, "student")[0]
     shoot(page, "01-by-hand")
 
 

@@ -74,7 +74,7 @@ def test_a_teacher_that_fails_leaves_nothing_behind(teacher, rows, tmp_path):
         raise RuntimeError("out of memory")
     with pytest.raises(RuntimeError, match="out of memory"):
         cached_teacher(teacher, rows, tmp_path / "cache", fail)
-    assert not list((tmp_path / "cache").glob("*")) if (tmp_path / "cache").exists() else True
+    assert list((tmp_path / "cache").glob("*")) == []
 
 
 def _write_often(folder: str, content: str) -> None:

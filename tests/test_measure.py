@@ -66,5 +66,7 @@ def test_predict_keeps_the_rows_order_and_the_models_mode(task, student):
     assert torch.allclose(together, torch.stack(alone), atol=1e-6)
 
 
-def test_latency_is_of_the_order_of_the_work(task, student):
-    assert 0 < measure.latency(student, repeats=3) < 5_000
+def test_latency_is_a_time_and_leaves_the_mode_alone(student):
+    student.train()
+    assert measure.latency(student, repeats=3) > 0
+    assert student.training

@@ -58,11 +58,11 @@ class TemperatureExplorer(PictureWidget):
 
     def _switch(self, change) -> None:
         """Start from the logits of the text, so that the picture does not jump."""
+        self.hands.layout.display = "" if change["new"] else "none"
         if change["new"]:
             for sliders, values in zip(self.logits.values(), self._of_text(), strict=True):
                 for slider, value in zip(sliders, values.tolist(), strict=True):
                     slider.value = max(-LOGIT_LIMIT, min(LOGIT_LIMIT, round(value, 1)))
-        self.hands.layout.display = "" if change["new"] else "none"
         self.text.disabled = change["new"]
         self.refresh()
 
