@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from kdlab import measure
 from kdlab.corpus import World
 from kdlab.distill import distill
-from kdlab.models import load_classifier, new_classifier
+from kdlab.models import load_classifier, load_masked_lm, new_classifier
 from kdlab.recipes import soft_targets
 from kdlab.recipes.teacher import fine_tune, pretrain
 from kdlab.tasks import TEST_SEED, builtin_task, encode
@@ -54,7 +54,7 @@ def standard_error(values: Sequence[float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one pretraining for all seeds, 3 seeds, shorter runs")
+    parser.add_argument("--quick", action="store_true", help="3 seeds, shorter runs, and the shipped pretraining")
     parser.add_argument("--json", type=Path, help="write the figures here")
     quick, out = (lambda o: (o.quick, o.json))(parser.parse_args())
     began = time.perf_counter()
@@ -71,14 +71,13 @@ def main() -> None:
 
     # (a)
     seeds, tuning = (0, 1, 2), (0,) if quick else (0, 1, 2)
-    steps = 3_000       # with 2,500 the quick run measured no gain (-0.3 points)
-    tasks = {seed: builtin_task(labelled=LABELS_A, unlabelled=100_000 if seed == 0 or not quick else 1, seed=seed)
-             for seed in seeds}
+    tasks = {seed: builtin_task(labelled=LABELS_A, unlabelled=1 if quick else 100_000, seed=seed) for seed in seeds}
     validation = tasks[0]["validation"]
-    bodies = {seed: pretrain(tasks[seed], steps, seed=seed, progress=False)[0]
-              for seed in (seeds[:1] if quick else seeds)}
-    print(f"(a) {len(bodies)} pretraining(s) of {steps} steps done after {time.perf_counter() - began:.0f} s",
-          flush=True)
+    if quick:
+        bodies = {0: load_masked_lm("restaurant-bert")[0]}
+    else:
+        bodies = {seed: pretrain(tasks[seed], 3_000, seed=seed, progress=False)[0] for seed in seeds}
+        print(f"(a) pretraining done after {time.perf_counter() - began:.0f} s", flush=True)
 
     def teacher_side(pretrained: bool) -> Callable:
         def train(rate: float, seed: int):

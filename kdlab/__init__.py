@@ -2,33 +2,39 @@
 
 Rooms, each importing only from those above it:
 
-    errors      what a user can mend, in one sentence
-    files       writing whole or not at all
-    losses      one function per equation
-    lexicon     the words of a world, read and checked
-    grammar     what a review means: the reader and the exact posterior
-    corpus      the built-in worlds: reviews drawn, with their truth
-    table       a user's file, read and checked
-    tasks       texts and labels, encoded
-    models      teachers and students
-    trace       one forward pass, captured
-    batches     which rows go together, and how they are padded
-    masking     words hidden in them, to be guessed
-    objectives  loss terms and their weighted sum
-    measure     accuracy, fidelity, calibration, size, FLOPs, latency
-    cache       teacher logits on disk
-    run         what a run is asked to do, and what came of it
-    preflight   what stops a run that cannot be right
-    checkpoint  a run's progress on disk
-    interrupt   the stop button
-    distill     the loop
-    recipes     one file per paper
-    sizes       what an experiment builds
-    experiment  teacher, student alone, student with teacher: one honest comparison
-    plots       draw(axes, state)
-    widgets     controls around plots
-    check       exercise checks with hints
-    environment the setup check
+    errors         what a user can mend, in one sentence
+    files          writing whole or not at all
+    losses         one function per equation
+    lexicon        the words of a world, read and checked
+    grammar        what a review means: the reader and the exact posterior
+    corpus         the built-in worlds: reviews drawn, with their truth
+    table          a user's file, read and checked
+    tasks          texts and labels, encoded
+    layer_map      which teacher layer each student layer learns from
+    bottleneck     MobileBERT as published, where transformers cannot build it
+    models         teachers and students
+    architectures  the papers' models and their figures
+    layer_drop     a DistilBERT that starts as some of a BERT's layers
+    trace          one forward pass, captured
+    batches        which rows go together, and how they are padded
+    masking        words hidden in them, to be guessed
+    objectives     loss terms and their weighted sum
+    intermediate   terms that read hidden states and attention
+    augment        variants of texts by a language model
+    measure        accuracy, fidelity, calibration, size, FLOPs, latency
+    cache          teacher logits on disk
+    run            what a run is asked to do, and what came of it
+    preflight      what stops a run that cannot be right
+    checkpoint     a run's progress on disk
+    interrupt      the stop button
+    distill        the loop
+    recipes        one file per paper
+    sizes          what an experiment builds
+    experiment     teacher, student alone, student with teacher: one honest comparison
+    plots          draw(axes, state)
+    widgets        controls around plots
+    check          exercise checks with hints
+    environment    the setup check
 
 `import kdlab` loads none of them, so it is light; import from the room itself:
 `from kdlab.distill import Stage, distill`.

@@ -45,14 +45,16 @@ def _teacher(options: argparse.Namespace) -> None:
     from .recipes.teacher import make_teacher
 
     world = World(options.world)
-    out = options.out or DATA / f"{world.lexicon.path.stem}-teacher"
-    new_folder(out.parent)
-    teacher, task = make_teacher(world, options.texts, options.pretraining_steps,
-                                 options.fine_tuning_steps, options.seed)
+    out = options.out or DATA
+    new_folder(out)
+    pretrained, teacher, task = make_teacher(world, options.texts, options.pretraining_steps,
+                                             options.fine_tuning_steps, options.architecture, options.seed)
     scores = evaluate(teacher, task["test"])
-    save(teacher, task.tokenizer, out)
-    print(f"{out}: accuracy {scores['accuracy']:.4f}, KL(truth, teacher) {scores['kl_truth']:.4f} nats "
-          f"on {len(task['test']):,} test texts")
+    prefix = f"{world.lexicon.path.stem}-{options.architecture.removesuffix('bert')}"
+    save(pretrained, task.tokenizer, out / f"{prefix}bert")
+    save(teacher, task.tokenizer, out / f"{prefix}teacher")
+    print(f"{out / prefix}teacher: accuracy {scores['accuracy']:.4f}, KL(truth, teacher) {scores['kl_truth']:.4f} "
+          f"nats on {len(task['test']):,} test texts; pretrained: {prefix}bert")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,9 +79,11 @@ def _parser() -> argparse.ArgumentParser:
 
     two = commands.add_parser("teacher", formatter_class=shown, help="make the teacher of a built-in world",
                               description="Pretrain and fine-tune the teacher of a built-in world, as the shipped "
-                              "one was made (7 minutes on 2 cores).")
+                              "ones were made (7 minutes on 2 cores): two folders, "
+                              "WORLD-bert and WORLD-teacher, or with ib-bert WORLD-ib-bert and WORLD-ib-teacher.")
     two.add_argument("world", help="restaurant, clinic, or the path of a lexicon file")
-    two.add_argument("--out", type=Path, help="folder to save it in (default: data/WORLD-teacher)")
+    two.add_argument("--out", type=Path, help="folder to save the two in (default: the kit's data/)")
+    two.add_argument("--architecture", default="bert", help="bert, or ib-bert, the teacher of MobileBERT")
     two.add_argument("--texts", type=int, default=150_000, help="texts of each kind: unlabelled, labelled")
     two.add_argument("--pretraining-steps", type=int, default=3_000, help="0 trains from scratch")
     two.add_argument("--fine-tuning-steps", type=int, default=2_500, help="steps of 64 labelled texts")

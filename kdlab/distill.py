@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
-from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+from transformers import PreTrainedModel, get_constant_schedule_with_warmup, get_linear_schedule_with_warmup
 
 from . import preflight
 from .batches import Rows, padded_fraction, training_loader
@@ -68,14 +69,13 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
         for number, stage in list(enumerate(stages))[saved.stage:]:
             done = saved.step if number == saved.stage else 0
             objective = stage.objective.to(accelerator.device)
-            learning = [*student.parameters(), *objective.parameters()]
-            group = {"params": learning, "initial_lr": stage.learning_rate}    # wanted by last_epoch below
-            optimizer = torch.optim.AdamW([group], stage.learning_rate, stage.betas,
+            groups = stage.parameter_groups(student)
+            learning = [parameter for group in groups for parameter in group["params"]]
+            optimizer = torch.optim.AdamW(groups, betas=stage.betas, eps=stage.eps,
                                           weight_decay=stage.weight_decay, fused=True)
             loader = training_loader(rows, stage.batch_size, seed + number, start=done)
             model, optimizer, loader = accelerator.prepare(student, optimizer, loader)
-            schedule = get_linear_schedule_with_warmup(optimizer, round(stage.warmup * stage.steps),
-                                                       stage.steps, last_epoch=done - 1)
+            schedule = _schedule(optimizer, stage, done)
             batches = iter(loader)
             if number == saved.stage:
                 saved.restore_stage(objective, optimizer)
@@ -97,7 +97,8 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
                 preflight.stop_unless_finite({"gradient": norm.item()}, run.steps + 1)
                 optimizer.step()
                 schedule.step()
-                optimizer.zero_grad()
+                for module in (student, objective):         # parts at rate 0 gather gradients as well
+                    module.zero_grad()
 
                 run.record(stage.name, values)
                 look()
@@ -122,6 +123,13 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
     if run.interrupted:
         print(f"interrupted after step {run.steps} of {total}; the student and the history are as of then")
     return run
+
+
+def _schedule(optimizer: torch.optim.Optimizer, stage: Stage, done: int) -> LRScheduler:
+    warmup = round(stage.warmup * stage.steps)
+    if stage.decay:
+        return get_linear_schedule_with_warmup(optimizer, warmup, stage.steps, last_epoch=done - 1)
+    return get_constant_schedule_with_warmup(optimizer, warmup, last_epoch=done - 1)
 
 
 def _teacher_reader(teacher: PreTrainedModel | None, rows: Rows, stages: Sequence[Stage],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -24,8 +25,8 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         while unfinished.exists():
             try:
                 os.replace(unfinished, folder)
-            except OSError:         # a folder is in the way, perhaps another process's, just written
-                if not folder.exists():
+            except OSError as error:    # a folder is, or was a moment ago, in the way: perhaps another process's
+                if not (error.errno in (errno.ENOTEMPTY, errno.EEXIST) or folder.is_dir()):
                     raise
                 with suppress(FileNotFoundError):
                     os.replace(folder, old)

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+IGNORED = -100      # a label of -100 says that its place does not count
+
 
 def soft_targets(student_logits: Tensor, teacher_logits: Tensor, T: float = 2.0,
                  mask: Tensor | None = None) -> Tensor:
@@ -48,9 +50,9 @@ def hard_labels(student_logits: Tensor, labels: Tensor, smoothing: float = 0.0) 
 
     With `smoothing` e the target is (1 - e) on the label and e / C on every class (Szegedy et al.
     2016, section 7): soft, but the same for every example of a class, so it says nothing about
-    which other classes an example resembles. Places labelled -100 are left out.
+    which other classes an example resembles. Places labelled `IGNORED` are left out.
     """
-    return F.cross_entropy(_wide(student_logits).flatten(0, -2), labels.flatten(),
+    return F.cross_entropy(_wide(student_logits).flatten(0, -2), labels.flatten(), ignore_index=IGNORED,
                            label_smoothing=smoothing)
 
 
@@ -65,6 +67,80 @@ def entropy(logits: Tensor, mask: Tensor | None = None) -> Tensor:
     return cross_entropy(logits, logits, mask)
 
 
+def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Mean squared difference of hidden states over real tokens and width. Shapes (..., width), mask (...).
+
+    Source: TinyBERT (Jiao et al. 2020, arXiv 1909.10351), equations 8 and 9, the student's states already
+    projected to the teacher's width; MobileBERT (Sun et al. 2020, arXiv 2004.02984), feature map transfer.
+    """
+    student, teacher = _real_tokens(student, teacher, mask)
+    return mean_over((student - teacher).square().mean(dim=-1), mask)
+
+
+def hidden_cosine(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Mean of 1 - cos(h_student, h_teacher) over real tokens: directions agree, lengths are free.
+
+    Shapes (..., width), mask (...). Source: DistilBERT (Sanh et al. 2019, arXiv 1910.01108), section 3, L_cos.
+    """
+    student, teacher = _real_tokens(student, teacher, mask)
+    return mean_over(1 - F.cosine_similarity(student, teacher, dim=-1), mask)
+
+
+def hint(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Half the squared Euclidean distance, 1/2 ||r(h_student) - h_teacher||^2, mean over real tokens.
+
+    Shapes (..., width), mask (...). Source: FitNets (Romero et al. 2015, arXiv 1412.6550), equation 3; r is the
+    regressor that `objectives` puts before it. `hidden_mse` is this, times 2 / width.
+    """
+    student, teacher = _real_tokens(student, teacher, mask)
+    return mean_over((student - teacher).square().sum(dim=-1) / 2, mask)
+
+
+def patient(student: Tensor, teacher: Tensor) -> Tensor:
+    r"""||h_s / |h_s| - h_t / |h_t| ||^2 of two [CLS] states (B, width), mean over the batch.
+
+    Equals 2 (1 - cos). Source: Patient-KD (Sun et al. 2019, arXiv 1908.09355), equation 7. The released code
+    takes the mean over the width as well, that is, this / width: hence the paper's weights of 10 to 1000.
+    """
+    difference = F.normalize(_wide(student), dim=-1) - F.normalize(_wide(teacher).detach(), dim=-1)
+    return difference.square().sum(dim=-1).mean()
+
+
+def attention_mse(student_scores: Tensor, teacher_scores: Tensor, mask: Tensor) -> Tensor:
+    r"""Mean squared difference of attention scores, QK^T/sqrt(d) before the softmax, over heads and real pairs.
+
+    Shapes (B, heads, L, L) twice and mask (B, L); a pair is real if both its tokens are. Source: TinyBERT,
+    equation 7. Its released code also counts pairs with padding, as zero difference, in the mean.
+    """
+    real = _real_pairs(mask)
+    squares = (_wide(student_scores) - _wide(teacher_scores).detach()).where(real, 0.0).square()
+    return mean_over(squares, real.expand_as(squares))
+
+
+def attention_kl(student_scores: Tensor, teacher_scores: Tensor, mask: Tensor) -> Tensor:
+    r"""KL(a_teacher || a_student) of attention probabilities, mean over heads and real queries.
+
+    Shapes (B, heads, L, L) of scores and mask (B, L); padding gets no probability. Source: MobileBERT,
+    attention transfer; MiniLM (Wang et al. 2020, arXiv 2002.10957), equation 1.
+    """
+    real = _real_pairs(mask)
+
+    def log_probabilities(scores: Tensor) -> Tensor:
+        wide = _wide(scores)
+        return F.log_softmax(wide.where(real, torch.finfo(wide.dtype).min), dim=-1)
+    log_t, log_s = log_probabilities(teacher_scores.detach()), log_probabilities(student_scores)
+    terms = torch.where(real, log_t.exp() * (log_t - log_s), 0.0).sum(dim=-1)        # (B, heads, L)
+    return mean_over(terms, mask[:, None, :].expand_as(terms))
+
+
+def relation_scores(states: Tensor) -> Tensor:
+    r"""How the tokens relate by their states: X X^T / sqrt(d), (B, heads, L, d) -> (B, heads, L, L).
+
+    With values for X, `attention_kl` of these is MiniLM's value-relation transfer (equations 2 to 4).
+    """
+    return states @ states.transpose(-1, -2) / states.shape[-1] ** 0.5
+
+
 def mean_over(values: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean of `values` (...) over the places where `mask` (...) is true; over all without a mask.
 
@@ -73,8 +149,19 @@ def mean_over(values: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     if mask is None:
         return values.mean()
-    kept = values[mask.bool()]
-    return kept.sum() / max(kept.numel(), 1)
+    counts = mask.bool()
+    return torch.where(counts, values, 0.0).sum() / counts.sum().clamp(min=1)
+
+
+def _real_tokens(student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Both in float32 or better, and 0 in padding: an infinity there, times a gradient of 0, would be NaN."""
+    both = _wide(student), _wide(teacher).detach()
+    return both if mask is None else tuple(x.where(mask.bool()[..., None], 0.0) for x in both)
+
+
+def _real_pairs(mask: Tensor) -> Tensor:
+    real = mask.bool()
+    return real[:, None, :, None] & real[:, None, None, :]      # (B, 1, L, L)
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from .batches import Rows
+from .losses import IGNORED
 from .trace import Batch
-
-IGNORED = -100   # torch's cross_entropy leaves these places out
 
 
 class Masking:

@@ -91,8 +91,12 @@ def parameters(model: nn.Module) -> int:
 def _example(model: nn.Module, length: int) -> dict[str, Tensor]:
     device = next(model.parameters()).device
     length = min(length, getattr(model.config, "max_position_embeddings", length))
-    ones = torch.ones(1, length, dtype=torch.long, device=device)
-    return {"input_ids": ones, "attention_mask": ones}
+    return {"input_ids": torch.ones(1, length, dtype=torch.long, device=device)}
+
+
+def _all_of(model: nn.Module) -> tuple[str, ...]:
+    """What to ask for so that all of the model runs: its logits, or, of a backbone, its hidden states."""
+    return ("hidden_states",) if getattr(model, "base_model", None) is model else ("logits",)
 
 
 @torch.no_grad()
@@ -100,14 +104,14 @@ def flops(model: nn.Module, length: int = 128) -> int:
     """Floating-point operations of one forward pass over one text of `length` tokens.
 
     Matrix products only, two operations per multiply-add: the convention of the papers' tables. A
-    text longer than the model's positions is cut to them.
+    text longer than the model's positions is cut to them. Works on device "meta", without weights.
     """
     was_training = model.training
     model.eval()
     try:
         # The counter does not know the CPU's fused attention; the plain one is the same arithmetic.
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-            trace(model, _example(model, length))
+            trace(model, _example(model, length), _all_of(model))
         return counter.get_total_flops()
     finally:
         model.train(was_training)
@@ -122,7 +126,7 @@ def latency(model: nn.Module, length: int = 128, repeats: int = 20) -> float:
         times = []
         for _ in range(3 + repeats):
             start = time.perf_counter()
-            trace(model, batch)
+            trace(model, batch, _all_of(model))
             if batch["input_ids"].is_cuda:
                 torch.cuda.synchronize()
             times.append(1e3 * (time.perf_counter() - start))

@@ -7,6 +7,8 @@ loads without kdlab.
 from __future__ import annotations
 
 import json
+import re
+from copy import deepcopy
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,45 +16,56 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertConfig,
-    BertForMaskedLM,
-    BertForSequenceClassification,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging
 
+from .bottleneck import model_class
 from .errors import KdlabError
 from .files import replaced_folder
 from .lexicon import DATA
 
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 HEAD_WIDTH = 32     # attention heads are about this wide unless a number of heads is given
 
 
 def new_classifier(tokenizer: PreTrainedTokenizerBase, label_names: tuple[str, ...], layers: int = 2,
-                   width: int = 64, heads: int | None = None, dropout: float = 0.1,
-                   seed: int = 0) -> BertForSequenceClassification:
+                   width: int = 64, heads: int | None = None, dropout: float = 0.1, seed: int = 0) -> PreTrainedModel:
     """A BERT-shaped classifier with fresh weights: the same seed and size, the same weights."""
-    config = bert_config(tokenizer, layers, width, heads, dropout,
-                         id2label=dict(enumerate(label_names)),
-                         label2id={name: i for i, name in enumerate(label_names)})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return BertForSequenceClassification(config)
+    config = bert_config(tokenizer, layers, width, heads, dropout)
+    return new_model(_labelled(config, label_names), AutoModelForSequenceClassification, seed)
 
 
 def new_masked_lm(tokenizer: PreTrainedTokenizerBase, layers: int, width: int, heads: int | None = None,
-                  dropout: float = 0.1, seed: int = 0) -> BertForMaskedLM:
+                  dropout: float = 0.1, seed: int = 0) -> PreTrainedModel:
     """A BERT-shaped masked language model with fresh weights."""
+    return new_model(bert_config(tokenizer, layers, width, heads, dropout), AutoModelForMaskedLM, seed)
+
+
+def new_model(config: PreTrainedConfig, auto: type = AutoModelForMaskedLM, seed: int = 0) -> PreTrainedModel:
+    """A model of any configuration with fresh weights; `auto` is the class of `transformers` that says which head."""
+    kind = model_class(config, auto)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return BertForMaskedLM(bert_config(tokenizer, layers, width, heads, dropout))
+        return kind.from_config(config) if kind is auto else kind(config)
+
+
+def classifier_from(source: PreTrainedModel, label_names: tuple[str, ...], seed: int = 0) -> PreTrainedModel:
+    """A classifier of the same architecture that starts with the body of `source` and a fresh head."""
+    classifier = new_model(_labelled(deepcopy(source.config), label_names), AutoModelForSequenceClassification, seed)
+    give_body(source, classifier)
+    return classifier
 
 
 def bert_config(tokenizer: PreTrainedTokenizerBase, layers: int, width: int, heads: int | None = None,
-                dropout: float = 0.1, **labels) -> BertConfig:
+                dropout: float = 0.1) -> BertConfig:
     """A BERT configuration for a tokenizer: FFN four times the width, one segment.
 
     Raises `KdlabError` where the heads do not divide the width.
@@ -65,7 +78,13 @@ def bert_config(tokenizer: PreTrainedTokenizerBase, layers: int, width: int, hea
         vocab_size=len(tokenizer), hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
         intermediate_size=4 * width, max_position_embeddings=tokenizer.model_max_length, type_vocab_size=1,
         hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
-        pad_token_id=tokenizer.pad_token_id, **labels)
+        pad_token_id=tokenizer.pad_token_id)
+
+
+def _labelled(config: PreTrainedConfig, label_names: tuple[str, ...]) -> PreTrainedConfig:
+    config.id2label = dict(enumerate(label_names))
+    config.label2id = {name: i for i, name in enumerate(label_names)}
+    return config
 
 
 def give_body(source: PreTrainedModel, target: PreTrainedModel) -> None:
@@ -79,26 +98,38 @@ def give_body(source: PreTrainedModel, target: PreTrainedModel) -> None:
 
 
 def load_classifier(name: str | Path = "restaurant-teacher") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A classifier and its tokenizer, by the name of one that ships in data/ or from a local folder.
+    """A classifier and its tokenizer: one that ships in data/, a local folder, or "owner/name" on the Hub.
 
     The model comes in eval mode and float32. Raises `KdlabError` for a folder that is missing or incomplete,
-    weights that are damaged, missing or for another architecture. No remote code, no pickles.
+    weights that are damaged, missing or for another architecture, and a Hub that cannot be reached. No
+    remote code, no pickles.
     """
-    folder = _folder(name)
+    return _load(name, AutoModelForSequenceClassification, "a classifier", "a fine-tuned classifier")
+
+
+def load_masked_lm(name: str | Path = "restaurant-bert") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """`load_classifier` for a masked language model: a pretrained teacher with its head."""
+    return _load(name, AutoModelForMaskedLM, "a masked language model", "a pretrained model with its language head")
+
+
+def _load(name: str | Path, auto: type, kind: str, wanted: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    place, local = _place(name)
+    options = {"local_files_only": local, "use_safetensors": True, "dtype": torch.float32}
     with _quiet():
         try:
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, output_loading_info=True,
-                dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            config = AutoConfig.from_pretrained(place, local_files_only=local)
+            model, info = model_class(config, auto).from_pretrained(place, output_loading_info=True, **options)
+            tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=local)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
-            raise KdlabError(f"{folder}: this cannot be loaded as a classifier ({reason}); fetch or save "
-                             "the folder again") from error
+            advice = "fetch or save the folder again" if local else \
+                "it is no local folder, so the Hub was asked: where there is a network, fetch it with " \
+                f"`hf download {name} --local-dir FOLDER`, and give that folder"
+            raise KdlabError(f"{place}: this cannot be loaded as {kind} ({reason}); {advice}") from error
     lost = [*info["missing_keys"], *info["mismatched_keys"]]
     if lost:
-        raise KdlabError(f"{folder}: the weights lack '{lost[0]}', so part of the model would be random; "
-                         "the folder must hold a fine-tuned classifier")
+        raise KdlabError(f"{place}: the weights lack '{lost[0]}', so part of the model would be random; "
+                         f"the folder must hold {wanted}")
     return model.eval(), tokenizer
 
 
@@ -123,13 +154,16 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _folder(name: str | Path) -> Path:
+def _place(name: str | Path) -> tuple[str, bool]:
+    """Where the model lies, and whether that is here: a folder, or the name that the Hub knows it by."""
     for folder in (Path(name), DATA / name):
         if (folder / "config.json").is_file():
-            return folder
+            return str(folder), True
+    if HUB_NAME.fullmatch(str(name)) and not Path(name).parent.is_dir():
+        return str(name), False
     shipped = sorted(path.parent.name for path in DATA.glob("*/config.json"))
     raise KdlabError(f"there is no model folder '{name}' (one that holds a config.json); give the path of "
-                     f"one, or name one that ships: {', '.join(shipped)}")
+                     f"one, the owner/name of one on the Hub, or name one that ships: {', '.join(shipped)}")
 
 
 class _quiet:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from . import losses
 from .errors import KdlabError
@@ -35,24 +36,37 @@ class Term(nn.Module):
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
         raise NotImplementedError
 
+    def check(self, student: PreTrainedConfig, teacher: PreTrainedConfig) -> None:
+        """Raise `KdlabError` where the term cannot compare these two models; called before the first step."""
+
     def extra_repr(self) -> str:
         own = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "training"}
         return ", ".join(f"{k}={v!r}" for k, v in own.items())
 
 
 class SoftTargets(Term):
-    """`losses.soft_targets`: the teacher's distribution at temperature `T` (Hinton et al. 2015)."""
+    """`losses.soft_targets`: the teacher's distribution at temperature `T` (Hinton et al. 2015).
+
+    Of language models, logits (B, L, V), it reads the real tokens, or with `only_masked` the masked ones.
+    """
 
     teacher_needs = frozenset({"logits"})
 
-    def __init__(self, weight: float = 1.0, T: float = 2.0) -> None:
+    def __init__(self, weight: float = 1.0, T: float = 2.0, only_masked: bool = False) -> None:
         super().__init__("soft targets", weight)
         if T <= 0:
             raise KdlabError(f"the temperature is {T:g}; it must be above 0 (2 is a good start)")
-        self.T = T
+        self.T, self.only_masked = T, only_masked
+        if only_masked:
+            self.batch_needs = frozenset({"mlm_labels"})
 
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
-        return losses.soft_targets(student.logits, teacher.logits, self.T)
+        mask = None
+        if self.only_masked:
+            mask = batch["mlm_labels"] != losses.IGNORED
+        elif student.logits.dim() == 3:
+            mask = batch["attention_mask"]
+        return losses.soft_targets(student.logits, teacher.logits, self.T, mask)
 
 
 class HardLabels(Term):

@@ -23,7 +23,7 @@ def check(student: nn.Module, teacher: nn.Module | None, rows: Rows, stages: Seq
     if not stages:
         raise KdlabError("there is no stage to run; give at least one Stage(Objective([...]), steps)")
     for stage in stages:
-        _check_stage(stage, teacher, rows)
+        _check_stage(stage, student, teacher, rows)
     _check_rows("student", student, rows)
     if teacher is None or not any(stage.objective.teacher_needs for stage in stages):
         return
@@ -31,25 +31,33 @@ def check(student: nn.Module, teacher: nn.Module | None, rows: Rows, stages: Seq
         raise KdlabError("teacher and student are the same model, so there is nothing to learn; build a "
                          "student of its own")
     ours, theirs = student.config, teacher.config
+    for stage in stages:
+        for term in stage.objective.terms:
+            term.check(ours, theirs)
     if ours.vocab_size != theirs.vocab_size:
         raise KdlabError(f"the teacher's vocabulary has {theirs.vocab_size} tokens and the student's "
                          f"{ours.vocab_size}; both must read the same token ids, so build the student "
                          "with the teacher's tokenizer")
-    names, other = (list(getattr(c, "id2label", None).values()) for c in (ours, theirs))
-    if len(names) != len(other):
-        raise KdlabError(f"the teacher tells {len(other)} labels apart and the student {len(names)}; give "
-                         "both the same labels")
-    if names != other:
-        raise KdlabError(f"the teacher's labels are {other} and the student's {names}; put them in one "
-                         "order, or each class would learn from another")
+    if any("logits" in stage.objective.teacher_needs for stage in stages):
+        names, other = (list(getattr(c, "id2label", None).values()) for c in (ours, theirs))
+        if len(names) != len(other):
+            raise KdlabError(f"the teacher tells {len(other)} labels apart and the student {len(names)}; give "
+                             "both the same labels")
+        if names != other:
+            raise KdlabError(f"the teacher's labels are {other} and the student's {names}; put them in one "
+                             "order, or each class would learn from another")
     _check_rows("teacher", teacher, rows)
 
 
-def _check_stage(stage: Stage, teacher: nn.Module | None, rows: Rows) -> None:
+def _check_stage(stage: Stage, student: nn.Module, teacher: nn.Module | None, rows: Rows) -> None:
     for name, value in (("steps", stage.steps), ("batch_size", stage.batch_size),
                         ("learning_rate", stage.learning_rate)):
         if not value > 0:
             raise KdlabError(f"stage '{stage.name}': {name} is {value}; it must be above 0")
+    for start, factor in stage.rates:
+        if factor < 0 or not any(name.startswith(start) for name, _ in student.named_parameters()):
+            raise KdlabError(f"stage '{stage.name}': the rate {factor:g} is for parameters named '{start}...'; a rate "
+                             "is 0 or more, and the student has to have such parameters")
     for term in stage.objective.terms:
         if term.teacher_needs and teacher is None:
             raise KdlabError(f"the term '{term.name}' reads a teacher and none was given; pass teacher=")

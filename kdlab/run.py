@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .objectives import Objective
 from .trace import Batch
@@ -18,8 +18,10 @@ from .trace import Batch
 class Stage:
     """One phase of a run: what is minimised, for how many steps, and by which steps.
 
-    AdamW with linear warm-up over the fraction `warmup` of the steps, then linear decay to zero.
-    `transform` changes a batch before the models see it (`kdlab.masking.Masking`).
+    AdamW with linear warm-up over the fraction `warmup` of the steps, then linear decay to zero, or none.
+    `transform` changes a batch before the models see it (`kdlab.masking.Masking`). `rates` gives parts of the
+    student a factor on the learning rate: pairs of the beginning of a parameter's name and its factor, the first
+    that fits counts, and what fits none keeps 1. A factor of 0 leaves the part out, whatever the optimiser.
     """
 
     objective: Objective
@@ -30,8 +32,20 @@ class Stage:
     weight_decay: float = 0.01
     clip: float = 1.0
     betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    decay: bool = True
+    rates: tuple[tuple[str, float], ...] = ()
     transform: Callable[[Batch], Batch] | None = None
     name: str = "distillation"
+
+    def parameter_groups(self, student: nn.Module) -> list[dict]:
+        """What an optimiser is to train, with the learning rate of each part: student and the objective's own."""
+        parts: dict[float, list[nn.Parameter]] = {1.0: list(self.objective.parameters())}
+        for name, parameter in student.named_parameters():
+            factor = next((factor for start, factor in self.rates if name.startswith(start)), 1.0)
+            parts.setdefault(factor, []).append(parameter)
+        return [{"params": part, "lr": factor * self.learning_rate, "initial_lr": factor * self.learning_rate}
+                for factor, part in sorted(parts.items()) if part and factor > 0]
 
 
 @dataclass

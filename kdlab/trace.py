@@ -1,22 +1,48 @@
 """One forward pass, captured: what a model computed, under names that do not depend on its family.
 
 `trace(model, batch, needs)` is the only place in kdlab that calls a model. It asks the model for what
-`needs` names and no more, so that fast attention kernels stay in use while nobody reads a map.
+`needs` names and no more: without "logits" the head is not run, and without "attention" nothing is kept of it.
+
+Attention is captured where the families of `FAMILIES` meet: each hands its queries, keys and values to a
+function that `transformers` looks up by name. Ours keeps the three and passes them on to the fast kernel,
+which is why reading scores does not cost a second, slower forward pass. Scores are computed from them by
+`Attention.scores`, for the layers that a term reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .errors import KdlabError
 
 Batch = dict[str, Tensor]
 MODEL_INPUTS = ("input_ids", "attention_mask")
-OUTPUTS = ("logits", "hidden_states")
+OUTPUTS = ("logits", "hidden_states", "attention")
+FAMILIES = ("bert", "distilbert", "roberta", "mobilebert")   # where capturing attention is tested
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One layer's attention before it attends: queries, keys, values, each (B, heads, L, head width)."""
+
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+    scaling: float
+
+    def scores(self) -> Tensor:
+        """Q K^T / sqrt(head width), (B, heads, L, L): before the softmax, and before padding is ruled out."""
+        return self.queries @ self.keys.transpose(-1, -2) * self.scaling
 
 
 @dataclass(frozen=True)
@@ -25,26 +51,36 @@ class Trace:
 
     logits         (B, C) from a classifier, (B, L, V) from a masked language model
     hidden_states  a tuple of layers + 1 tensors (B, L, width); the embeddings' output comes first
+    attention      a tuple of one `Attention` a layer
     """
 
     logits: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
+    attention: tuple[Attention, ...] | None = None
 
 
 def trace(model: nn.Module, batch: Batch, needs: Collection[str] = ("logits",)) -> Trace:
     """Run `model` once on a batch and capture the outputs named in `needs` (of `OUTPUTS`).
 
-    batch: input_ids and attention_mask, both (B, L); other entries are ignored. Gradients flow
-    unless the caller has turned them off. Raises `KdlabError` for an output it does not know.
+    batch: input_ids and attention_mask, both (B, L), the mask only where something is padding; other entries
+    are ignored. Gradients flow unless the caller has turned them off. Raises `KdlabError` for an output it does
+    not know, and for attention of an architecture that is not in `FAMILIES`.
     """
     unknown = set(needs) - set(OUTPUTS)
     if unknown:
         raise KdlabError(f"a loss term needs '{sorted(unknown)[0]}', which trace cannot capture; it "
                          f"knows {', '.join(OUTPUTS)}")
-    out = model(**{name: batch[name] for name in MODEL_INPUTS},
-                output_hidden_states="hidden_states" in needs)
+    inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
+    inputs["output_hidden_states"] = "hidden_states" in needs
+    body = model.base_model if "logits" not in needs and isinstance(model, PreTrainedModel) else model
+    if "attention" in needs:
+        with _capturing(model.config) as attention:
+            out = body(**inputs)
+    else:
+        attention, out = None, body(**inputs)
     return Trace(logits=out.logits if "logits" in needs else None,
-                 hidden_states=out.hidden_states if "hidden_states" in needs else None)
+                 hidden_states=out.hidden_states if "hidden_states" in needs else None,
+                 attention=tuple(attention) if attention is not None else None)
 
 
 @torch.no_grad()
@@ -52,3 +88,38 @@ def trace_teacher(teacher: nn.Module, batch: Batch, needs: Collection[str] = ("l
     """`trace` for a teacher: in eval mode (no dropout) and without gradient, whatever it was in."""
     teacher.eval()
     return trace(teacher, batch, needs)
+
+
+def check_attention_known(config: PreTrainedConfig) -> None:
+    """Raise `KdlabError` where the attention of this architecture cannot be captured."""
+    if config.model_type not in FAMILIES:
+        raise KdlabError(f"the attention of the architecture '{config.model_type}' cannot be captured; it can "
+                         f"for {', '.join(FAMILIES)}, so take one of these or a term that reads no attention")
+
+
+_CAPTURE = "kdlab_capture"
+_kept: ContextVar[list[Attention]] = ContextVar("kept")
+
+
+def _keep_and_attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
+                     scaling: float, **options) -> tuple[Tensor, None]:
+    _kept.get().append(Attention(query, key, value, scaling))
+    return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+
+
+ALL_ATTENTION_FUNCTIONS.register(_CAPTURE, _keep_and_attend)
+ALL_MASK_ATTENTION_FUNCTIONS.register(_CAPTURE, sdpa_mask)
+
+
+@contextmanager
+def _capturing(config: PreTrainedConfig) -> Iterator[list[Attention]]:
+    """The list that fills up with each layer's attention while the block runs, in the order of the layers."""
+    check_attention_known(config)
+    before, kept = config._attn_implementation, []
+    token = _kept.set(kept)
+    config._attn_implementation = _CAPTURE
+    try:
+        yield kept
+    finally:
+        config._attn_implementation = before
+        _kept.reset(token)

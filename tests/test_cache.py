@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,19 @@ def test_a_teacher_that_fails_leaves_nothing_behind(teacher, rows, tmp_path):
     with pytest.raises(RuntimeError, match="out of memory"):
         cached_teacher(teacher, rows, tmp_path / "cache", fail)
     assert list((tmp_path / "cache").glob("*")) == []
+
+
+def test_a_folder_that_is_in_the_way_for_a_moment_only_is_no_error(tmp_path, monkeypatch):
+    replace, refusals = os.replace, [OSError(errno.ENOTEMPTY, "Directory not empty")]
+
+    def refuse_once(source, target):
+        if refusals:
+            raise refusals.pop()
+        replace(source, target)
+    monkeypatch.setattr(os, "replace", refuse_once)
+    with replaced_folder(tmp_path / "shared") as unfinished:
+        (unfinished / "a").write_text("one")
+    assert (tmp_path / "shared" / "a").read_text() == "one"
 
 
 def _write_often(folder: str, content: str) -> None:

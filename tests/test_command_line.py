@@ -47,7 +47,8 @@ def test_help_in_a_process_of_its_own_is_quick_to_the_point():
         assert "torch" not in done.stderr, "help needs no torch"
 
 
-def test_from_files_to_report_and_models(files, capsys):
+def test_peer_defect_10_no_baseline_from_files_to_report_and_models(files, capsys):
+    """peers.md 6.10: the report always has the same student without a teacher, of several seeds, at equal steps."""
     assert main(command(files)) == 0
     said = capsys.readouterr().out
     assert "student, with teacher, seed 1" in said and "soft targets=" in said and "it/s" in said

@@ -29,7 +29,7 @@ def quiet(student, task, stages, teacher=None, split="train", **options):
 
 # ---- the teacher --------------------------------------------------------------------------------
 
-def test_peer_defect_teacher_with_dropout(task, teacher):
+def test_peer_defect_2_teacher_with_dropout(task, teacher):
     """TinyBERT's scripts never call eval(): two passes over one batch differed by 0.018."""
     batch = Rows(task["train"], 0).__getitems__([0, 1, 2])
     teacher.train()
@@ -46,7 +46,7 @@ def test_teacher_is_bit_identical_after_a_run(task, student, teacher):
     assert fingerprint(student) != student_before
 
 
-def test_peer_defect_teacher_and_student_swapped(task, student, teacher):
+def test_peer_defect_9_teacher_and_student_swapped(task, student, teacher):
     """keras-io #257, labml #66: the student must move towards the teacher, the teacher nowhere."""
     rows, teacher_logits = task["validation"], predict(teacher, task["validation"])
     def distance():
@@ -54,6 +54,15 @@ def test_peer_defect_teacher_and_student_swapped(task, student, teacher):
     before = distance()
     quiet(student, task, Stage(Objective([SoftTargets()]), 150), teacher, split="transfer")
     assert distance() < 0.7 * before
+
+
+def test_peer_defect_8_a_student_that_stayed_in_eval_mode(task, student, teacher):
+    """peers.md 6.8: after a look at the probes the student must train on, with its dropout."""
+    modes = []
+    student.bert.embeddings.dropout.register_forward_hook(lambda module, *_: modes.append(module.training))
+    quiet(student, task, soft(), teacher, probes=task["validation"].select(range(4)))
+    assert modes.count(True) == soft().steps, "every training step has dropout"
+    assert modes.count(False) > 0, "and no probe"
 
 
 # ---- the same numbers ---------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def test_gradient_is_T_times_q_minus_p(shape, T, seed):
     torch.testing.assert_close(student.grad, expected.detach(), rtol=1e-8, atol=1e-10)
 
 
-def test_peer_defect_missing_T_squared_the_gradient_keeps_its_size():
+def test_peer_defect_1_missing_T_squared_the_gradient_keeps_its_size():
     """peers.md 6.1; keras-io #870: without T^2 the gradient falls 50-fold from T = 1 to 8."""
     norms = []
     for T in (1.0, 2.0, 4.0, 8.0):
@@ -63,7 +63,7 @@ def test_peer_defect_mean_over_classes():
     assert losses.soft_targets(*wide).item() == pytest.approx(losses.soft_targets(student, teacher).item())
 
 
-def test_peer_defect_padding_in_the_mean():
+def test_peer_defect_3_padding_in_the_mean():
     """optipfair #34, peers.md 6.3: what stands in masked places, and how many there are, is of no account."""
     student, teacher, mask = _draw((3, 4, 5), 0), _draw((3, 4, 5), 1), torch.ones(3, 4)
     expected = losses.soft_targets(student, teacher, mask=mask)
@@ -74,7 +74,7 @@ def test_peer_defect_padding_in_the_mean():
 
 
 @pytest.mark.parametrize("T", [1.0, 4.0])
-def test_peer_defect_nan_gradient_on_a_one_hot_teacher(T):
+def test_peer_defect_7_nan_gradient_on_a_one_hot_teacher(T):
     """Soup #736: finite loss, NaN gradient."""
     teacher = torch.tensor([[0.0, -math.inf, -math.inf], [1e4, -1e4, 0.0]])
     student = torch.tensor([[1.0, 2.0, 3.0], [1e4, -1e4, 0.0]], requires_grad=True)
@@ -130,3 +130,23 @@ def test_half_precision_logits_are_summed_in_float32(dtype):
     loss = losses.soft_targets(student, teacher)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(losses.soft_targets(student.double(), teacher.double()).item(), rel=1e-5)
+
+
+@given(shape=SHAPES, seed=st.integers(0, 999), T=TEMPERATURES)
+@settings(deadline=None, max_examples=30)
+def test_peer_defect_6_a_batch_is_the_mean_of_its_parts(shape, seed, T):
+    """peers.md 6.6: normalised once, so that the loss does not depend on how rows are cut into batches."""
+    student, teacher = _draw((2 * shape[0], *shape[1:]), seed), _draw((2 * shape[0], *shape[1:]), seed + 1)
+    halves = [losses.soft_targets(s, t, T).item() for s, t in
+              zip(student.chunk(2), teacher.chunk(2), strict=True)]
+    assert losses.soft_targets(student, teacher, T).item() == pytest.approx(sum(halves) / 2, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_peer_defect_7_nan_gradient_of_either_direction(reverse):
+    """A near one-hot distribution on either side of the divergence leaves a finite gradient on the other."""
+    sharp, flat = torch.tensor([[200.0, -200.0, 0.0]]), torch.zeros(1, 3, requires_grad=True)
+    pair = (flat, sharp) if reverse else (sharp, flat)
+    loss = losses.kl_divergence(*pair)
+    loss.backward()
+    assert loss.isfinite() and flat.grad.isfinite().all() and flat.grad.abs().sum() > 0

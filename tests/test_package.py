@@ -36,6 +36,11 @@ def test_every_room_is_on_the_map_and_imports_only_from_above():
             assert ROOMS.index(other) <= ROOMS.index(room_of(path)), f"{path.name} imports {other} from below"
 
 
+def test_each_of_the_peers_fourteen_defects_has_a_test_that_names_it():
+    text = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    assert {int(n) for n in re.findall(r"def test_peer_defect_(\d+)_", text)} == set(range(1, 15))
+
+
 def test_no_room_has_outgrown_one_sitting():
     lengths = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "kdlab").rglob("*.py")}
     assert max(lengths.values()) <= 400, max(lengths, key=lengths.get)

@@ -1,7 +1,8 @@
 """How the shipped teachers are made: BERT's recipe on the built-in world.
 
 Devlin, Chang, Lee, Toutanova 2019 (arXiv 1810.04805): first pretrain on unlabelled text by predicting
-masked words (section 3.1), then add a classifier and fine-tune everything on labels (section 3.2).
+masked words (section 3.1), then add a classifier and fine-tune everything on labels (section 3.2). MobileBERT's
+teacher, IB-BERT, is trained in the same way.
 
 Departures at this size, each with its reason:
 
@@ -17,47 +18,76 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import PreTrainedModel
+from torch import nn
+from transformers import AutoModelForMaskedLM, PreTrainedModel
 
+from ..architectures import ib_bert_config
 from ..batches import Rows
 from ..corpus import World
 from ..distill import Run, Stage, distill
+from ..errors import KdlabError
 from ..masking import Masking
-from ..models import give_body, new_classifier, new_masked_lm
+from ..models import classifier_from, new_classifier, new_masked_lm, new_model
 from ..objectives import HardLabels, MaskedLM, Objective
 from ..tasks import Task, builtin_task
 
 LAYERS, WIDTH = 4, 128
 TEXTS = 150_000             # of each kind: unlabelled for pretraining, labelled for fine-tuning
+ARCHITECTURES = ("bert", "ib-bert")
 
 
-def pretrain(task: Task, steps: int = 3_000, layers: int = LAYERS, width: int = WIDTH, seed: int = 0,
-             **options) -> tuple[PreTrainedModel, Run]:
-    """A masked language model pretrained on the task's transfer split. `options` go to `distill`."""
-    model = new_masked_lm(task.tokenizer, layers, width, dropout=0.0, seed=seed)
+def new_teacher(task: Task, architecture: str = "bert", seed: int = 0) -> PreTrainedModel:
+    """A masked language model to be pretrained: BERT, 4 x 128, or IB-BERT, 4 blocks, 64 wide between them and 128
+    within. Dropout is 0."""
+    if architecture not in ARCHITECTURES:
+        raise KdlabError(f"there is no architecture '{architecture}'; take one of {', '.join(ARCHITECTURES)}")
+    if architecture == "bert":
+        return new_masked_lm(task.tokenizer, LAYERS, WIDTH, dropout=0.0, seed=seed)
+    config = ib_bert_config(
+        vocab_size=len(task.tokenizer), max_position_embeddings=task.tokenizer.model_max_length, type_vocab_size=1,
+        pad_token_id=task.tokenizer.pad_token_id, num_hidden_layers=LAYERS, embedding_size=WIDTH // 4,
+        hidden_size=WIDTH // 2, intra_bottleneck_size=WIDTH, intermediate_size=4 * WIDTH, hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0)
+    return new_model(config, AutoModelForMaskedLM, seed)
+
+
+def pretrain(task: Task, steps: int = 3_000, model: PreTrainedModel | None = None, learning_rate: float = 2e-3,
+             seed: int = 0, **options) -> tuple[PreTrainedModel, Run]:
+    """A masked language model, `new_teacher`'s unless given, pretrained on the task's transfer split. `options` go
+    to `distill`."""
+    model = new_teacher(task, seed=seed) if model is None else model
     texts = task["transfer"]
     masking = Masking(task.tokenizer, Rows(texts, task.tokenizer.pad_token_id), rate=0.2, smoothing=0.7)
-    stage = Stage(Objective([MaskedLM()]), steps, batch_size=64, learning_rate=2e-3, transform=masking,
+    stage = Stage(Objective([MaskedLM()]), steps, batch_size=64, learning_rate=learning_rate, transform=masking,
                   name="pretraining")
     return model, distill(model, texts, stage, seed=seed, **options)
 
 
 def fine_tune(task: Task, pretrained: PreTrainedModel | None, steps: int = 2_500, learning_rate: float = 5e-4,
-              layers: int = LAYERS, width: int = WIDTH, batch_size: int = 64, dropout: float = 0.0,
-              seed: int = 0, **options) -> tuple[PreTrainedModel, Run]:
-    """A classifier fine-tuned on the task's labelled train split, from `pretrained` or from scratch."""
-    model = new_classifier(task.tokenizer, task.label_names, layers, width, dropout=dropout, seed=seed)
-    if pretrained is not None:
-        give_body(pretrained, model)
+              batch_size: int = 64, dropout: float | None = None, seed: int = 0,
+              **options) -> tuple[PreTrainedModel, Run]:
+    """A classifier fine-tuned on the task's labelled train split: from `pretrained`, or a 4 x 128 BERT from scratch.
+
+    dropout: another one than the model has, for few labels.
+    """
+    if pretrained is None:
+        model = new_classifier(task.tokenizer, task.label_names, LAYERS, WIDTH, dropout=0.0, seed=seed)
+    else:
+        model = classifier_from(pretrained, task.label_names, seed)
+    if dropout is not None:
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = dropout
     stage = Stage(Objective([HardLabels()]), steps, batch_size=batch_size, learning_rate=learning_rate,
                   name="fine-tuning")
     return model, distill(model, task["train"], stage, seed=seed, **options)
 
 
 def make_teacher(world: str | Path | World = "restaurant", texts: int = TEXTS, pretraining_steps: int = 3_000,
-                 fine_tuning_steps: int = 2_500, seed: int = 0, **options) -> tuple[PreTrainedModel, Task]:
-    """A pretrained and fine-tuned teacher of a world, and the task that it was made for."""
+                 fine_tuning_steps: int = 2_500, architecture: str = "bert", seed: int = 0,
+                 **options) -> tuple[PreTrainedModel, PreTrainedModel, Task]:
+    """A pretrained model of a world, the teacher fine-tuned from it, and the task that both were made for."""
     task = builtin_task(world, labelled=texts, unlabelled=texts, seed=seed)
-    pretrained, _ = pretrain(task, pretraining_steps, seed=seed, **options)
+    pretrained, _ = pretrain(task, pretraining_steps, new_teacher(task, architecture, seed), seed=seed, **options)
     teacher, _ = fine_tune(task, pretrained, fine_tuning_steps, seed=seed, **options)
-    return teacher, task
+    return pretrained, teacher, task
