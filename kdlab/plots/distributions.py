@@ -1,28 +1,18 @@
-"""Pictures as functions of state: the same one makes a static figure, a widget's frame, a test's picture.
-
-A picture comes in two halves. `frame_*(axes, state)` draws what stays while a control moves: scales,
-ticks, names. `draw_*(axes, state)` adds what moves and returns those artists, so that a widget can keep
-the frame as a background and redraw only them. `axes` is the list of a figure's axes.
-
-Colours are from the palette of Okabe and Ito (2008), safe for colour-blind readers; teacher, student
-and truth also differ in hatching and mark.
-"""
+"""Distributions: teacher, student and truth on one axis, tempered or at a moment of training."""
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-TEACHER, STUDENT, TRUTH, ACCENT = "#0072B2", "#E69F00", "#000000", "#CC79A7"
+from .figure import ACCENT, STUDENT, TEACHER, TRUTH, Static, about, heading, new_figure
+
 BAR = 0.38      # width; two bars a class
 
 
@@ -71,9 +61,9 @@ def draw_tempered(axes: Sequence[Axes], state: Tempered) -> list[Artist]:
         artists += axes[1].bar(range(len(state.labels)), state.gradient, 0.6, color=ACCENT,
                                edgecolor="black", linewidth=0.6)
     left = {name: value for name, value in state.numbers.items() if name != "|gradient|"}
-    artists.append(_heading(axes[0], f"T = {state.T:.2f}", left))
+    artists.append(heading(axes[0], f"T = {state.T:.2f}", left))
     right = {name: value for name, value in state.numbers.items() if name == "|gradient|"}
-    artists.append(_heading(axes[1], "(q - p) / T", right))
+    artists.append(heading(axes[1], "(q - p) / T", right))
     return artists
 
 
@@ -120,47 +110,9 @@ def frame_moment(axes: Sequence[Axes], state: Moment) -> None:
 
 def draw_moment(axes: Sequence[Axes], state: Moment) -> list[Artist]:
     artists = _draw_distributions(axes[0], state.teacher, state.student, state.truth)
-    artists.append(_heading(axes[0], f"step {state.step}", state.numbers))
+    artists.append(heading(axes[0], f"step {state.step}", state.numbers))
     artists.append(axes[1].axvline(state.step, color=ACCENT, linewidth=2))
     return artists
-
-
-def new_figure(panels: Sequence[float] = (1.0,), width: float = 8.2, height: float = 3.0) -> Figure:
-    """An empty figure with one axes a panel, of these relative widths, that no window system knows of.
-
-    Its margins hold tick labels and names whatever its size, in inches.
-    """
-    figure = Figure(figsize=(width, height), dpi=100)
-    grid = figure.add_gridspec(1, len(panels), width_ratios=panels, left=0.66 / width, right=0.985,
-                               bottom=0.48 / height, top=1 - 0.36 / height, wspace=0.26)
-    for column in range(len(panels)):
-        figure.add_subplot(grid[0, column])
-    return figure
-
-
-@dataclass(frozen=True)
-class Static:
-    """A figure with words for those who cannot see it; a notebook shows it as an image with alt text."""
-
-    figure: Figure
-    alt: str
-
-    def png(self) -> bytes:
-        out = io.BytesIO()
-        self.figure.savefig(out, format="png")
-        return out.getvalue()
-
-    def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
-        data = {"image/png": base64.b64encode(self.png()).decode(), "text/plain": self.alt}
-        return data, {"image/png": {"alt": self.alt}}
-
-
-def picture(frame: Callable, draw: Callable, state, panels: Sequence[float] = (1.6, 1.0)) -> Static:
-    """Both halves of a picture in a figure of their own: the static form."""
-    figure = new_figure(panels)
-    frame(figure.axes, state)
-    draw(figure.axes, state)
-    return Static(figure, state.describe())
 
 
 def bars(labels: Sequence[str], teacher=None, student=None, truth=None, title: str = "") -> Static:
@@ -170,39 +122,7 @@ def bars(labels: Sequence[str], teacher=None, student=None, truth=None, title: s
     _draw_distributions(figure.axes[0], teacher, student, truth)
     _legend(figure.axes[0], teacher, student, truth)
     figure.axes[0].set_title(title, fontsize=10, loc="left")
-    return Static(figure, f"Bar chart{_about(title)}. {_in_words(labels, teacher, student, truth)}")
-
-
-def curves(lines: dict[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str, title: str = "",
-           log: bool = False) -> Static:
-    """Lines over a common axis, told apart by dash and mark; the alt text gives each one's ends.
-
-    log: both axes are logarithmic.
-    """
-    figure = new_figure(width=5.6, height=2.7)
-    axes = figure.axes[0]
-    styles = zip(("-", "--", ":", "-."), (TEACHER, STUDENT, TRUTH, ACCENT), ("o", "s", "^", "D"), strict=True)
-    for (name, (xs, ys)), (dash, colour, mark) in zip(lines.items(), styles, strict=False):
-        axes.plot(xs, ys, dash, color=colour, marker=mark if len(xs) <= 20 else "", label=name)
-    axes.set_xlabel(x, fontsize=9)
-    axes.set_ylabel(y, fontsize=9)
-    axes.set_title(title, fontsize=10, loc="left")
-    axes.legend(frameon=False, fontsize=9)
-    if log:
-        axes.loglog()
-    elif all(float(value).is_integer() for xs, _ in lines.values() for value in xs):
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    said = "; ".join(f"{name} goes from {ys[0]:.3g} at {xs[0]:.3g} to {ys[-1]:.3g} at {xs[-1]:.3g}"
-                     for name, (xs, ys) in lines.items())
-    scale = ", both axes logarithmic" if log else ""
-    return Static(figure, f"Line chart of {y} over {x}{scale}{_about(title)}. {said}.")
-
-
-def _heading(axes: Axes, start: str, numbers: dict[str, float]) -> Artist:
-    line = "   ".join([start, *(f"{name} {value:.3f}" for name, value in numbers.items())])
-    return axes.text(0, 1.04, line, transform=axes.transAxes, fontsize=9.5)
+    return Static(figure, f"Bar chart{about(title)}. {_in_words(labels, teacher, student, truth)}")
 
 
 def _draw_distributions(axes: Axes, teacher, student, truth) -> list[Artist]:
@@ -250,10 +170,6 @@ def _in_words(labels: Sequence[str], teacher, student, truth) -> str:
     return " ".join(f"{name}: " + ", ".join(f"{label} {value:.0%}" for label, value in
                                             zip(labels, values, strict=True)) + "."
                     for name, values in rows if values is not None)
-
-
-def _about(title: str) -> str:
-    return f", headed '{title}'" if title else ""
 
 
 def _limit(gradient: np.ndarray | None) -> float:

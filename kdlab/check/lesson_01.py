@@ -1,115 +1,13 @@
-"""Exercise checks: try the learner's function on random inputs, and name the mistake it looks like.
-
-An exercise knows the right function and the classic wrong ones. A learner's function that agrees with
-the right one everywhere passes; one that agrees with a wrong one gets the hint for that mistake.
-"""
+"""Exercises of lesson 01: temperature, the soft-target loss, its gradient, label smoothing."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import losses
-
-DRAWS = 8           # random inputs a check tries
-
-
-@dataclass(frozen=True)
-class Exercise:
-    """What a learner is to write. `mistakes`: wrong functions of the same inputs, each with its hint."""
-
-    goal: str
-    right: Callable
-    inputs: Callable[[torch.Generator], tuple]
-    mistakes: tuple[tuple[Callable, str], ...]
-
-
-@dataclass(frozen=True)
-class Result:
-    """Whether a check passed, and the sentence that says so."""
-
-    passed: bool
-    said: str
-
-    def __repr__(self) -> str:
-        return self.said
-
-
-def check(number: str, function: Callable) -> Result:
-    """Check the function written for exercise `number`; returns the verdict, which a notebook shows.
-
-    Never raises for a wrong or unfinished function.
-    """
-    if number not in EXERCISES:
-        raise KeyError(f"there is no exercise {number}; there are {', '.join(EXERCISES)}")
-    result = _examine(EXERCISES[number], function)
-    return Result(result.passed, f"{'✓' if result.passed else '✗'} exercise {number}: {result.said}")
-
-
-def _examine(exercise: Exercise, function: Callable) -> Result:
-    generator = torch.Generator().manual_seed(0)
-    cases = [exercise.inputs(generator) for _ in range(DRAWS)]
-    answers = []
-    for case in cases:
-        try:
-            answer = function(*(x.clone() if isinstance(x, Tensor) else x for x in case))
-        except Exception as error:
-            given = ", ".join(str(tuple(x.shape)) if isinstance(x, Tensor) else f"{x:.4g}" for x in case)
-            return Result(False, f"your function stopped with {type(error).__name__}: {error} (it was given "
-                                 f"tensors of these shapes, or numbers: {given})")
-        if answer is None or answer is Ellipsis:
-            return Result(False, "not written yet: replace the ... and run the cell again")
-        try:
-            answers.append(torch.as_tensor(answer, dtype=torch.float64))
-        except (TypeError, ValueError):
-            return Result(False, f"your function returned a {type(answer).__name__}; it should return "
-                                 "a number or a tensor of numbers")
-    right = [torch.as_tensor(exercise.right(*case), dtype=torch.float64) for case in cases]
-    if _agree(answers, right):
-        return Result(True, "right. " + exercise.goal)
-    for wrong, hint in exercise.mistakes:
-        if _agree(answers, [torch.as_tensor(wrong(*case), dtype=torch.float64) for case in cases]):
-            return Result(False, hint)
-    if answers[0].shape != right[0].shape:
-        return Result(False, f"the result has the shape {tuple(answers[0].shape)}; it should have "
-                             f"{tuple(right[0].shape)}. {exercise.goal}")
-    if any(not a.isfinite().all() for a in answers):
-        return Result(False, "some results are infinite or NaN; try large logits, and let torch.softmax or "
-                             "log_softmax do the exponentials, which subtract the maximum first")
-    ours, theirs = max(zip(answers, right, strict=True), key=lambda pair: (pair[0] - pair[1]).abs().max())
-    if ours.dim():
-        width = ours.shape[-1]
-        row = (ours - theirs).abs().argmax().item() // width
-        ours, theirs = (x.reshape(-1, width)[row] for x in (ours, theirs))
-    return Result(False, f"not yet: on one random input it gives {_short(ours)} and should give "
-                         f"{_short(theirs)}. {exercise.goal}")
-
-
-def _agree(ours: list[Tensor], theirs: list[Tensor]) -> bool:
-    return all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
-               for a, b in zip(ours, theirs, strict=True))
-
-
-def _short(x: Tensor) -> str:
-    numbers = ", ".join(f"{v:.4g}" for v in x.flatten().tolist())
-    return numbers if x.numel() == 1 else f"[{numbers}]"
-
-
-def _logits(g: torch.Generator, *shape: int, scale: float = 2.0) -> Tensor:
-    return scale * torch.randn(*shape, generator=g)
-
-
-def _pair(g: torch.Generator) -> tuple[Tensor, Tensor]:
-    batch = int(torch.randint(6, 12, (), generator=g))
-    return _logits(g, batch, 5), _logits(g, batch, 5)
-
-
-def _temperature(g: torch.Generator) -> float:
-    return 1.5 + 3 * torch.rand((), generator=g).item()
+from .. import losses
+from .exercise import Exercise, logits, pair, temperature
 
 
 def _soft(student: Tensor, teacher: Tensor, T: float, dim: int = -1) -> Tensor:
@@ -122,47 +20,10 @@ def _softmax_T(z: Tensor, T: float) -> Tensor:
 
 
 EXERCISES = {
-    "0.1": Exercise(
-        goal="Fidelity counts the rows on which student and teacher answer the same.",
-        right=lambda s, t: (s.argmax(-1) == t.argmax(-1)).double().mean(),
-        inputs=_pair,
-        mistakes=(
-            (lambda s, t: (s.argmax(0) == t.argmax(0)).double().mean(),
-             "the largest logit is sought down the rows; each row is one text, so take argmax over the last "
-             "axis, dim=-1"),
-            (lambda s, t: (s == t).double().mean(),
-             "logits are compared, and two models hardly ever have an equal one; compare their answers, "
-             "argmax(dim=-1)"),
-            (lambda s, t: (s.argmax(-1) == t.argmax(-1)).double().sum(),
-             "this counts the agreeing rows; divide by the number of rows (mean, not sum)"),
-            (lambda s, t: (s.argmax(-1) != t.argmax(-1)).double().mean(),
-             "this is the part on which they differ; fidelity is the part on which they agree"),
-            (lambda s, t: s.argmax(-1) == t.argmax(-1),
-             "one answer per row is right so far; take the mean over the rows"),
-            (lambda s, t: (s.argmax() == t.argmax()).double(),
-             "argmax() without an axis looks for the one largest logit of all texts; give it dim=-1, the classes"),
-        )),
-    "0.2": Exercise(
-        goal="Retention is student score / teacher score: the part of the teacher that the student kept.",
-        right=lambda student, teacher: student / teacher,
-        inputs=lambda g: (0.3 + 0.2 * torch.rand((), generator=g).item(),
-                          0.55 + 0.3 * torch.rand((), generator=g).item()),
-        mistakes=(
-            (lambda student, teacher: teacher / student,
-             "teacher and student are swapped: a student that keeps half of the score has a retention of 0.5"),
-            (lambda student, teacher: teacher - student,
-             "this is the score that was lost; retention is a ratio"),
-            (lambda student, teacher: student - teacher,
-             "this is a difference; retention is a ratio"),
-            (lambda student, teacher: 100 * student / teacher,
-             "this is in per cent; give the ratio itself, between 0 and 1"),
-            (lambda student, teacher: round(student / teacher, 2),
-             "the ratio is right but rounded; return it whole, and round only for the eye"),
-        )),
     "1.1": Exercise(
         goal="Dividing the logits by T before the softmax flattens the distribution and keeps its order.",
         right=_softmax_T,
-        inputs=lambda g: (_logits(g, int(torch.randint(6, 12, (), generator=g)), 5), _temperature(g)),
+        inputs=lambda g: (logits(g, int(torch.randint(6, 12, (), generator=g)), 5), temperature(g)),
         mistakes=(
             (lambda z, T: F.softmax(z / T, dim=0),
              "softmax over the wrong axis: the columns sum to 1, and the rows should; each row is one text, so "
@@ -183,7 +44,7 @@ EXERCISES = {
     "1.2": Exercise(
         goal="The soft-target loss is T^2 times the mean over texts of KL(p || q), summed over classes.",
         right=lambda s, t, T: losses.soft_targets(s, t, T),
-        inputs=lambda g: (*_pair(g), _temperature(g)),
+        inputs=lambda g: (*pair(g), temperature(g)),
         mistakes=(
             (lambda s, t, T: _soft(s, t, T),
              "T^2 is missing: the gradient shrinks as 1/T^2, so a change of T would also change the weight of "
@@ -237,7 +98,7 @@ EXERCISES = {
     "1.3": Exercise(
         goal="T (q - p) / B pushes each student logit by how far its softened probability is off.",
         right=lambda s, t, T: T * (_softmax_T(s, T) - _softmax_T(t, T)) / s.shape[0],
-        inputs=lambda g: (*_pair(g), _temperature(g)),
+        inputs=lambda g: (*pair(g), temperature(g)),
         mistakes=(
             (lambda s, t, T: T * (_softmax_T(t, T) - _softmax_T(s, T)) / s.shape[0],
              "the sign is turned round: this points downhill, and a gradient points uphill; it is q - p, student "

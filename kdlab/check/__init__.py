@@ -1,0 +1,24 @@
+"""Exercise checks: try the learner's function on random inputs, and name the mistake it looks like.
+
+One file a lesson says what its exercises are; `exercise` says how a function is examined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import lesson_00, lesson_01
+from .exercise import Result, examine
+
+EXERCISES = lesson_00.EXERCISES | lesson_01.EXERCISES
+
+
+def check(number: str, function: Callable) -> Result:
+    """Check the function written for exercise `number`; returns the verdict, which a notebook shows.
+
+    Never raises for a wrong or unfinished function.
+    """
+    if number not in EXERCISES:
+        raise KeyError(f"there is no exercise {number}; there are {', '.join(EXERCISES)}")
+    result = examine(EXERCISES[number], function)
+    return Result(result.passed, f"{'✓' if result.passed else '✗'} exercise {number}: {result.said}")

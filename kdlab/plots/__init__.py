@@ -1,0 +1,13 @@
+"""Pictures as functions of state: the same one makes a static figure, a widget's frame, a test's picture.
+
+A picture comes in two halves. `frame_*(axes, state)` draws what stays while a control moves: scales,
+ticks, names. `draw_*(axes, state)` adds what moves and returns those artists, so that a widget can keep
+the frame as a background and redraw only them. `axes` is the list of a figure's axes.
+"""
+
+from .distributions import Moment, Tempered, bars, draw_moment, draw_tempered, frame_moment, frame_tempered
+from .figure import ACCENT, STUDENT, TEACHER, TRUTH, Static, new_figure, picture
+from .lines import curves
+
+__all__ = ["ACCENT", "STUDENT", "TEACHER", "TRUTH", "Moment", "Static", "Tempered", "bars", "curves", "draw_moment",
+           "draw_tempered", "frame_moment", "frame_tempered", "new_figure", "picture"]
