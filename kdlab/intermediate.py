@@ -105,7 +105,7 @@ class Hint(HiddenTerm):
 
 
 class Patient(HiddenTerm):
-    """`losses.patient` of the [CLS] states summed over the layer map (Patient-KD, eq. 7)."""
+    """`losses.patient` of the [CLS] states summed over the layer map (Patient-KD's L_PT)."""
 
     def __init__(self, layers: LayerMap, weight: float = 1.0, widths: tuple[int, int] | None = None,
                  seed: int = 0) -> None:
@@ -150,7 +150,7 @@ class AttentionProbabilities(AttentionTerm):
 
 class Relations(LayerTerm):
     """MiniLM's relation transfer: `losses.attention_kl` of softmax(X X^T / sqrt(d)), X the values (L_VR of MiniLM,
-    Wang et al. 2020, eq. 2 to 4), or queries or keys as well (MiniLMv2, Wang et al. 2021, arXiv 2012.15828).
+    Wang et al. 2020, arXiv 2002.10957), or queries or keys as well (MiniLMv2, Wang et al. 2021, arXiv 2012.15828).
 
     Widths may differ. So may head counts, if `heads` is given: the states are then joined and split again into
     that many relation heads, as in MiniLMv2; without it the models' own heads are compared.

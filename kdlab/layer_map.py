@@ -20,13 +20,13 @@ def uniform(student_layers: int, teacher_layers: int) -> LayerMap:
 
 
 def top(student_layers: int, teacher_layers: int) -> LayerMap:
-    """The teacher's last layers: g(m) = m + N - M (TinyBERT, section 4.5)."""
+    """The teacher's last layers: g(m) = m + N - M (TinyBERT, Table 4, "top")."""
     _check(student_layers, teacher_layers)
     return tuple((m, m + teacher_layers - student_layers) for m in range(1, student_layers + 1))
 
 
 def bottom(student_layers: int, teacher_layers: int) -> LayerMap:
-    """The teacher's first layers: g(m) = m (TinyBERT, section 4.5)."""
+    """The teacher's first layers: g(m) = m (TinyBERT, Table 4, "bottom")."""
     _check(student_layers, teacher_layers)
     return tuple((m, m) for m in range(1, student_layers + 1))
 
@@ -42,13 +42,13 @@ def spread(student_layers: int, teacher_layers: int) -> LayerMap:
 
 
 def skip(student_layers: int, teacher_layers: int) -> LayerMap:
-    """Patient-KD's PKD-Skip: every so-manieth layer, the last one left to the logits (Sun et al. 2019, section
-    3.2: 2, 4, 6, 8, 10 for a 6-layer student of 12)."""
+    """Patient-KD's PKD-Skip: every so-manieth layer, the last one left to the logits (Sun et al. 2019: 2, 4, 6, 8 and
+    10 for a 6-layer student of 12)."""
     return uniform(student_layers, teacher_layers)[:-1]
 
 
 def last(student_layers: int, teacher_layers: int) -> LayerMap:
-    """Only the last layer of each (MiniLM, section 3.1)."""
+    """Only the last layer of each (MiniLM)."""
     _check(student_layers, teacher_layers)
     return ((student_layers, teacher_layers),)
 

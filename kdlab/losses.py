@@ -89,7 +89,7 @@ def hidden_cosine(student: Tensor, teacher: Tensor, mask: Tensor | None = None) 
 def hint(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""Half the squared Euclidean distance, 1/2 ||r(h_student) - h_teacher||^2, mean over real tokens.
 
-    Shapes (..., width), mask (...). Source: FitNets (Romero et al. 2015, arXiv 1412.6550), equation 3; r is the
+    Shapes (..., width), mask (...). Source: FitNets (Romero et al. 2015, arXiv 1412.6550), hint loss; r is the
     regressor that `objectives` puts before it. `hidden_mse` is this, times 2 / width.
     """
     student, teacher = _real_tokens(student, teacher, mask)
@@ -99,7 +99,7 @@ def hint(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor
 def patient(student: Tensor, teacher: Tensor) -> Tensor:
     r"""||h_s / |h_s| - h_t / |h_t| ||^2 of two [CLS] states (B, width), mean over the batch.
 
-    Equals 2 (1 - cos). Source: Patient-KD (Sun et al. 2019, arXiv 1908.09355), equation 7. The released code
+    Equals 2 (1 - cos). Source: Patient-KD (Sun et al. 2019, arXiv 1908.09355), L_PT. The released code
     takes the mean over the width as well, that is, this / width: hence the paper's weights of 10 to 1000.
     """
     difference = F.normalize(_wide(student), dim=-1) - F.normalize(_wide(teacher).detach(), dim=-1)
@@ -121,7 +121,7 @@ def attention_kl(student_scores: Tensor, teacher_scores: Tensor, mask: Tensor) -
     r"""KL(a_teacher || a_student) of attention probabilities, mean over heads and real queries.
 
     Shapes (B, heads, L, L) of scores and mask (B, L); padding gets no probability. Source: MobileBERT,
-    attention transfer; MiniLM (Wang et al. 2020, arXiv 2002.10957), equation 1.
+    attention transfer; MiniLM (Wang et al. 2020, arXiv 2002.10957), L_AT.
     """
     real = _real_pairs(mask)
 
@@ -136,7 +136,7 @@ def attention_kl(student_scores: Tensor, teacher_scores: Tensor, mask: Tensor) -
 def relation_scores(states: Tensor) -> Tensor:
     r"""How the tokens relate by their states: X X^T / sqrt(d), (B, heads, L, d) -> (B, heads, L, L).
 
-    With values for X, `attention_kl` of these is MiniLM's value-relation transfer (equations 2 to 4).
+    With values for X, `attention_kl` of these is MiniLM's value-relation transfer, L_VR.
     """
     return states @ states.transpose(-1, -2) / states.shape[-1] ** 0.5
 

@@ -48,7 +48,7 @@ class Stage:
                 for factor, part in sorted(parts.items()) if part and factor > 0]
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """What happened: the history of every loss, what the probes showed, and a report in numbers.
 
@@ -68,6 +68,13 @@ class Run:
     @property
     def steps(self) -> int:
         return len(self.history["step"])
+
+    def __repr__(self) -> str:
+        """One line: a notebook shows it wherever a cell ends in `distill(...)`."""
+        loss = [f"{self.history['loss'][i]:.3f}" for i in (0, -1) if self.steps]
+        told = [f"{self.steps} steps", f"loss {' -> '.join(loss)}" if loss else "", "interrupted" * self.interrupted,
+                f"{self.report['seconds']:.1f} s, teacher: {self.report['teacher']}" if self.report else ""]
+        return f"Run({', '.join(filter(None, told))})"
 
     def record(self, stage: str, values: dict[str, float]) -> None:
         for name in values:

@@ -10,7 +10,7 @@ import torch
 
 from kdlab import distill as engine
 from kdlab.batches import LengthBatches, Rows, in_order, training_loader
-from kdlab.distill import Stage, distill
+from kdlab.distill import Run, Stage, distill
 from kdlab.errors import KdlabError
 from kdlab.masking import Masking
 from kdlab.measure import predict
@@ -37,6 +37,12 @@ def test_peer_defect_2_teacher_with_dropout(task, teacher):
     assert torch.equal(first, second) and not first.requires_grad
     teacher.train()
     assert not torch.equal(*(trace(teacher, batch).logits for _ in range(2))), "no dropout: this test is void"
+
+
+def test_a_run_shown_by_a_notebook_is_one_line(task, student, teacher):
+    run = quiet(student, task, soft(), teacher)
+    assert repr(run).startswith(f"Run({soft().steps} steps, loss {run.history['loss'][0]:.3f} -> ")
+    assert repr(run).endswith("teacher: live)") and len(repr(run)) < 120 and repr(Run()) == "Run(0 steps)"
 
 
 def test_teacher_is_bit_identical_after_a_run(task, student, teacher):

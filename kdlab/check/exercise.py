@@ -41,7 +41,7 @@ def examine(exercise: Exercise, function: Callable) -> Result:
         try:
             answer = function(*(x.clone() if isinstance(x, Tensor) else x for x in case))
         except Exception as error:
-            given = ", ".join(str(tuple(x.shape)) if isinstance(x, Tensor) else f"{x:.4g}" for x in case)
+            given = ", ".join(map(_given, case))
             return Result(False, f"your function stopped with {type(error).__name__}: {error} (it was given "
                                  f"tensors of these shapes, or numbers: {given})")
         if answer is None or answer is Ellipsis:
@@ -57,9 +57,10 @@ def examine(exercise: Exercise, function: Callable) -> Result:
     for wrong, hint in exercise.mistakes:
         if _agree(answers, [torch.as_tensor(wrong(*case), dtype=torch.float64) for case in cases]):
             return Result(False, hint)
-    if answers[0].shape != right[0].shape:
-        return Result(False, f"the result has the shape {tuple(answers[0].shape)}; it should have "
-                             f"{tuple(right[0].shape)}. {exercise.goal}")
+    for ours, theirs in zip(answers, right, strict=True):   # of all cases: a list's length may depend on the input
+        if ours.shape != theirs.shape:
+            return Result(False, f"the result has the shape {tuple(ours.shape)}; it should have "
+                                 f"{tuple(theirs.shape)}. {exercise.goal}")
     if any(not a.isfinite().all() for a in answers):
         return Result(False, "some results are infinite or NaN; try large logits, and let torch.softmax or "
                              "log_softmax do the exponentials, which subtract the maximum first")
@@ -75,6 +76,13 @@ def examine(exercise: Exercise, function: Callable) -> Result:
 def _agree(ours: list[Tensor], theirs: list[Tensor]) -> bool:
     return all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
                for a, b in zip(ours, theirs, strict=True))
+
+
+def _given(x: object) -> str:
+    """An input in short: a tensor's shape, a number, or what else it is (a function)."""
+    if isinstance(x, Tensor):
+        return str(tuple(x.shape))
+    return f"{x:.4g}" if isinstance(x, int | float) else f"a {type(x).__name__}"
 
 
 def _short(x: Tensor) -> str:

@@ -115,10 +115,10 @@ def draw_moment(axes: Sequence[Axes], state: Moment) -> list[Artist]:
     return artists
 
 
-def bars(labels: Sequence[str], teacher=None, student=None, truth=None, title: str = "") -> Static:
-    """Distributions over the same classes side by side."""
+def bars(labels: Sequence[str], teacher=None, student=None, truth=None, title: str = "", top: float = 1.0) -> Static:
+    """Distributions over the same classes side by side. top: where the axis ends, for small probabilities."""
     figure = new_figure(width=5.6, height=2.7)
-    _probability_frame(figure.axes[0], labels)
+    _probability_frame(figure.axes[0], labels, top)
     _draw_distributions(figure.axes[0], teacher, student, truth)
     _legend(figure.axes[0], teacher, student, truth)
     figure.axes[0].set_title(title, fontsize=10, loc="left")
@@ -138,10 +138,10 @@ def _draw_distributions(axes: Axes, teacher, student, truth) -> list[Artist]:
     return artists
 
 
-def _probability_frame(axes: Axes, labels: Sequence[str]) -> None:
+def _probability_frame(axes: Axes, labels: Sequence[str], top: float = 1.0) -> None:
     _class_axis(axes, labels)
-    axes.set_ylim(0, 1.15)
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+    axes.set_ylim(0, 1.15 * top)
+    axes.set_yticks([0, 0.25 * top, 0.5 * top, 0.75 * top, top])
     axes.set_ylabel("probability", fontsize=9)
 
 

@@ -1,17 +1,17 @@
 """MobileBERT: Sun, Yu, Song, Liu, Yang, Zhou 2020 (arXiv 2004.02984), as deep as its teacher and very thin.
 
-Section 3.1 and 3.2, the two models. Blocks of both pass on states of one width, 512, so that they can be compared
+The two models (Table 1). Blocks of both pass on states of one width, 512, so that they can be compared
 with no projection: the teacher IB-BERT widens them inside a block (inverted bottleneck, 1024), the student narrows
 them (bottleneck, 128) and stacks several FFNs to keep the balance of attention and FFN. Embeddings are 128 wide and
 read three neighbours at once; the student's norm is NoNorm, gamma * h + beta.
 
-Section 3.3, what is transferred, for block l, and then in pre-training distillation:
+What is transferred, for block l, and then in pre-training distillation:
 
     L_FMT = 1/(T N) sum (H^tr_l - H^st_l)^2           feature maps: the blocks' outputs
     L_AT  = 1/(T A) sum KL(a^tr_l || a^st_l)          attention probabilities, head by head
     L_PD  = alpha L_MLM + (1 - alpha) L_KD            alpha = 0.5; L_KD reads the teacher's distribution at T = 1
 
-Section 3.4, in which order. Auxiliary: all at once. Joint: all blocks together, then L_PD. Progressive: block after
+In which order. Auxiliary: all at once. Joint: all blocks together, then L_PD. Progressive: block after
 block from the bottom, then L_PD; the blocks below the one at work are not frozen but learn slowly. Embeddings and
 language head start as the teacher's.
 
@@ -44,7 +44,7 @@ STRATEGIES = ("auxiliary", "joint", "progressive")
 
 
 def new_student(teacher: PreTrainedModel, seed: int = 0, **changes) -> PreTrainedModel:
-    """Section 3.1: a bottleneck student of the teacher's depth, with its embeddings and language head.
+    """A bottleneck student of the teacher's depth, with its embeddings and language head.
 
     changes: fields of `MobileBertConfig`, such as intra_bottleneck_size=32 for a miniature.
     """
@@ -72,7 +72,7 @@ def pretraining_distillation(distilled: bool = True) -> list[Term]:
 
 def stages(student: PreTrainedModel, strategy: str, transfer_steps: int, pretraining_steps: int, masking: Masking,
            parts: tuple[str, ...] = TRANSFERS, distilled: bool = True, **settings) -> list[Stage]:
-    """Section 3.4: the stages of one of `STRATEGIES`, with the same number of steps in each.
+    """The stages of one of `STRATEGIES`, with the same number of steps in each.
 
     parts, distilled: what is left of the objective in an ablation; with no parts, transfer_steps go to L_PD.
     """

@@ -1,6 +1,6 @@
 """TinyBERT: Jiao, Yin, Shang, Jiang, Chen, Li, Wang, Liu 2020 (arXiv 1909.10351), a thinner and shallower BERT.
 
-Section 3.1, Transformer distillation. Student layer m learns from teacher layer n = g(m), with 0 standing for
+Section 3, Transformer distillation. Student layer m learns from teacher layer n = g(m), with 0 standing for
 the embeddings and M + 1 for the prediction (equation 6: all summed, every weight 1):
 
     eq. 7   L_attn = 1/h sum_i MSE(A_i^S, A_i^T)    attention scores before the softmax, head by head
@@ -9,7 +9,7 @@ the embeddings and M + 1 for the prediction (equation 6: all summed, every weigh
     eq. 10  L_pred = CE(z^T / t, z^S / t)           soft targets, t = 1 (we take KL: the same gradient)
     eq. 11  L_layer = L_embd for m = 0, L_hidn + L_attn for 1..M, L_pred for M + 1
 
-Section 3.2, two stages. General distillation: from the pretrained teacher on plain text, without L_pred. Task
+And two stages. General distillation: from the pretrained teacher on plain text, without L_pred. Task
 distillation, on augmented data (`kdlab.augment`), from the fine-tuned teacher, in two steps: first the
 intermediate layers, then the prediction. The student has its own width, and the teacher's number of heads.
 
@@ -41,7 +41,7 @@ PARTS = ("embedding", "hidden", "attention")
 
 def new_student(task: Task, teacher: PreTrainedModel, layers: int = 2, width: int = 64,
                 seed: int = 0) -> PreTrainedModel:
-    """Section 3.1: a BERT of `layers` x `width` with the teacher's number of heads, each narrower than there."""
+    """A BERT of `layers` x `width` with the teacher's number of heads, each narrower than there."""
     return new_classifier(task.tokenizer, task.label_names, layers, width, teacher.config.num_attention_heads,
                           dropout=0.0, seed=seed)
 
@@ -61,14 +61,14 @@ def intermediate(student: PreTrainedModel, teacher: PreTrainedModel, layers: Lay
 
 def general_stage(student: PreTrainedModel, teacher: PreTrainedModel, steps: int, objective: Objective | None = None,
                   **settings) -> Stage:
-    """General distillation (section 3.2): the intermediate layers on plain, unmasked text; batches of 256."""
+    """General distillation: the intermediate layers on plain, unmasked text; batches of 256."""
     paper = {"batch_size": 256, "learning_rate": 1e-4}
     return Stage(objective or intermediate(student, teacher), steps, name="general distillation", **paper | settings)
 
 
 def task_stages(student: PreTrainedModel, teacher: PreTrainedModel, intermediate_steps: int, prediction_steps: int,
                 objective: Objective | None = None, prediction: Term | None = None, **settings) -> list[Stage]:
-    """Task distillation (section 3.2): the intermediate layers, then the prediction (equation 10)."""
+    """Task distillation: the intermediate layers, then the prediction (equation 10)."""
     first = Stage(objective or intermediate(student, teacher), intermediate_steps, name="intermediate layers",
                   **{"batch_size": 32, "learning_rate": 5e-5, "warmup": 0.0, "decay": False} | settings)
     second = Stage(Objective([prediction or SoftTargets(T=1.0)]), prediction_steps, name="prediction",

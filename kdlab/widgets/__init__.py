@@ -1,6 +1,9 @@
 """Widgets: ipywidgets controls around the pictures of `kdlab.plots`, and nothing else to install."""
 
+from .attention import AttentionSideBySide
+from .builder import BottleneckBuilder
+from .suspects import LineUp
 from .temperature import TemperatureExplorer
 from .watch import WatchItLearn
 
-__all__ = ["TemperatureExplorer", "WatchItLearn"]
+__all__ = ["AttentionSideBySide", "BottleneckBuilder", "LineUp", "TemperatureExplorer", "WatchItLearn"]
