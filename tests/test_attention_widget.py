@@ -197,6 +197,13 @@ def test_the_last_position_wins_when_events_come_in_two_threads(widget):
     assert shown == widget.picture.png(widget.state())
 
 
+def test_the_strongest_difference_is_the_largest_in_size():
+    state = plots.SideBySide(("a", "b"), np.array([[3.0, 0.0], [0.0, 0.0]]), np.array([[0.0, 1.0], [0.0, 0.0]]),
+                             "scores", (1, 2), 1)
+    assert [at for _, _, at in state.maps()] == [(0, 0), (0, 1), (0, 0)]
+    assert "student − teacher: strongest from 'a' to 'a', -3.00" in state.describe()
+
+
 @pytest.mark.parametrize(("size", "limit"), [(0.0, 1e-3), (0.56, 0.6), (1.0, 1.0), (12.6, 15.0), (96, 100.0)])
 def test_a_colour_scale_ends_at_a_round_number(size, limit):
     assert plots.attention._limit(np.array([[-size, 0.0]])) == pytest.approx(limit)

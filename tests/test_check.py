@@ -6,6 +6,18 @@ import torch.nn.functional as F
 
 from kdlab.check import EXERCISES, check
 
+
+def detect(loss, s, t, zero=True, alarm=True, wide=True, flat=True):
+    """Exercise 7.4 as a learner would write it, or with a question left out."""
+    def pull(T):
+        z = s.clone().requires_grad_()
+        value = loss(z, t, T)
+        return torch.autograd.grad(value, z)[0].norm() if value.requires_grad else torch.tensor(0.0)
+    wider = [torch.cat([x, torch.full((len(x), 1), -1e4)], dim=1) for x in (s, t)]
+    return not ((zero and abs(loss(t, t, 8)) > 1e-4) or (alarm and loss(s, t, 8) < 1e-4)
+                or (wide and abs(loss(*wider, 8) - loss(s, t, 8)) > 1e-4) or (flat and pull(16) < pull(8) / 2))
+
+
 MISTAKES = {
     "T^2 missing": ("1.2", lambda s, t, T: F.kl_div(F.log_softmax(s / T, -1), F.softmax(t / T, -1),
                                                     reduction="batchmean"), "T^2 is missing"),
@@ -91,6 +103,108 @@ MISTAKES = {
         chance < p, c[0, (pick * c.shape[1]).long()], ids), "a row of its own"),
     "never the last": ("4.3", lambda ids, c, chance, pick, p: torch.where(
         chance < p, c[torch.arange(len(ids)), (pick * (c.shape[1] - 1)).long()], ids), "never taken"),
+    "layers counted from 1": ("3.1", lambda M, N: [1 + round(m * (N - 1) / (M - 1)) for m in range(M)],
+                              "counted from 1"),
+    "every so-manieth layer": ("3.1", lambda M, N: [m * N // M for m in range(M)], "never reaches the teacher's last"),
+    "slice with a stride": ("3.1", lambda M, N: list(range(0, N, N // M))[:M], "never reaches the teacher's last"),
+    "TinyBERT's map": ("3.1", lambda M, N: [int((m + 1) * N / M + 0.5) - 1 for m in range(M)], "map of TinyBERT"),
+    "layers rounded down": ("3.1", lambda M, N: torch.linspace(0, N - 1, M).int(), "rounded down"),
+    "layers not rounded": ("3.1", lambda M, N: torch.linspace(0, N - 1, M), "whole numbers"),
+    "step of layers rounded": ("3.1", lambda M, N: [m * round((N - 1) / (M - 1)) for m in range(M)], "multiplied"),
+    "beyond the last layer": ("3.1", lambda M, N: [round(m * N / (M - 1)) for m in range(M)], "the last number is N"),
+    "M steps": ("3.1", lambda M, N: [round(m * (N - 1) / M) for m in range(M)], "divide by M - 1"),
+    "padding in the soft targets": ("3.2", lambda s, t, m, T: T**2 * F.kl_div(
+        (s / T).log_softmax(-1).flatten(0, 1), (t / T).softmax(-1).flatten(0, 1), reduction="batchmean"),
+        "padding counts"),
+    "batchmean of three axes": ("3.2", lambda s, t, m, T: T**2 * F.kl_div(
+        (s / T).log_softmax(-1), (t / T).softmax(-1), reduction="batchmean"), "divides by the first axis only"),
+    "mean over the vocabulary": ("3.2", lambda s, t, m, T: T**2 * F.kl_div(
+        (s / T).log_softmax(-1)[m.bool()], (t / T).softmax(-1)[m.bool()], reduction="mean"),
+        "averaged over the vocabulary"),
+    "all places and the vocabulary": ("3.2", lambda s, t, m, T: T**2 * F.kl_div(
+        (s / T).log_softmax(-1), (t / T).softmax(-1)), "two things: padding counts"),
+    "no T^2 over words": ("3.2", lambda s, t, m, T: F.kl_div(
+        (s / T).log_softmax(-1)[m.bool()], (t / T).softmax(-1)[m.bool()], reduction="batchmean"), "T^2 is missing"),
+    "masked logits": ("3.2", lambda s, t, m, T: T**2 * F.kl_div(
+        (s * m[..., None] / T).log_softmax(-1), (t * m[..., None] / T).softmax(-1), reduction="none").sum(-1).mean(),
+        "divide by the number of real tokens"),
+    "words swapped": ("3.2", lambda s, t, m, T: T**2 * F.kl_div(
+        (t / T).log_softmax(-1)[m.bool()], (s / T).softmax(-1)[m.bool()], reduction="batchmean"), "are swapped"),
+    "text by text": ("3.2", lambda s, t, m, T: T**2 * sum(F.kl_div(
+        (a[r] / T).log_softmax(-1), (b[r] / T).softmax(-1), reduction="batchmean")
+        for a, b, r in zip(s, t, m.bool(), strict=True)) / len(s), "a word in a short text counts for more"),
+    "mask of numbers": ("3.2", lambda s, t, m, T: T**2 * F.kl_div(
+        (s / T).log_softmax(-1)[m], (t / T).softmax(-1)[m], reduction="none").sum(-1).mean(), "rows 0 and 1"),
+    "similarity": ("3.3", lambda s, t, m: F.cosine_similarity(s, t, dim=-1)[m.bool()].mean(), "take 1 - cos"),
+    "minus cosine": ("3.3", lambda s, t, m: -F.cosine_similarity(s[m.bool()], t[m.bool()]).mean(), "its floor is -1"),
+    "padding in the cosine": ("3.3", lambda s, t, m: 1 - F.cosine_similarity(s, t, dim=2).mean(), "padding counts"),
+    "padding in the loss": ("3.3", lambda s, t, m: (1 - F.cosine_similarity(s, t, dim=2)).mean(), "padding counts"),
+    "states set to 0": ("3.3", lambda s, t, m: (1 - F.cosine_similarity(
+        s * m[..., None], t * m[..., None], dim=-1)).mean(), "padding gets the cosine 0"),
+    "loss set to 0": ("3.3", lambda s, t, m: ((1 - F.cosine_similarity(s, t, dim=-1)) * m).mean(), "mask.sum()"),
+    "dim left out": ("3.3", lambda s, t, m: (1 - F.cosine_similarity(s, t)).mean(), "has dim=1 unless told"),
+    "dot product": ("3.3", lambda s, t, m: (1 - (s * t).sum(-1))[m.bool()].mean(), "divide by both lengths"),
+    "distance of normalised states": ("3.3", lambda s, t, m: (
+        (F.normalize(s, dim=-1) - F.normalize(t, dim=-1))[m.bool()] ** 2).sum(-1).mean(), "twice too large"),
+    "squared difference": ("3.3", lambda s, t, m: F.mse_loss(s[m.bool()], t[m.bool()]), "minds the lengths"),
+    "odds not normalised": ("3.4", lambda c, i: (c.clip(min=1) ** -0.7).index_fill(0, i, 0), "do not sum to 1"),
+    "specials hidden": ("3.4", lambda c, i: c.clip(min=1) ** -0.7 / (c.clip(min=1) ** -0.7).sum(),
+                        "special tokens can"),
+    "specials last": ("3.4", lambda c, i: (c.clip(min=1) ** -0.7 / (c.clip(min=1) ** -0.7).sum()).index_fill(0, i, 0),
+                      "set them to 0 first"),
+    "power upside down": ("3.4", lambda c, i: F.normalize((c.clip(min=1) ** 0.7).index_fill(0, i, 0), p=1, dim=0),
+                          "sign of the power"),
+    "zero counts": ("3.4", lambda c, i: F.normalize((c ** -0.7).index_fill(0, i, 0), p=1, dim=0), "infinite"),
+    "one over count": ("3.4", lambda c, i: F.normalize((1 / c.clip(min=1)).index_fill(0, i, 0), p=1, dim=0),
+                       "1 / count"),
+    "shares of the hidden": ("3.4", lambda c, i: F.normalize(
+        (c * c.clip(min=1) ** -0.7).index_fill(0, i, 0), p=1, dim=0), "odds are per occurrence"),
+    "all three faults": ("7.1", lambda s, t, y, T, w: w * F.kl_div((s / T).log_softmax(-1), (t / T).softmax(-1))
+                         + (1 - w) * F.cross_entropy(s / T, y), "all three faults"),
+    "only the average mended": ("7.1", lambda s, t, y, T, w: w * F.kl_div(
+        (s / T).log_softmax(-1), (t / T).softmax(-1), reduction="batchmean") + (1 - w) * F.cross_entropy(s / T, y),
+        "average is right now; two faults"),
+    "only T^2 mended": ("7.1", lambda s, t, y, T, w: w * T**2 * F.kl_div((s / T).log_softmax(-1), (t / T).softmax(-1))
+                        + (1 - w) * F.cross_entropy(s / T, y), "T**2 is in; two faults"),
+    "only the labels mended": ("7.1", lambda s, t, y, T, w: w * F.kl_div(
+        (s / T).log_softmax(-1), (t / T).softmax(-1)) + (1 - w) * F.cross_entropy(s, y), "hard labels are right now"),
+    "labels still softened": ("7.1", lambda s, t, y, T, w: w * T**2 * F.kl_div(
+        (s / T).log_softmax(-1), (t / T).softmax(-1), reduction="batchmean") + (1 - w) * F.cross_entropy(s / T, y),
+        "one fault is left: the hard labels"),
+    "T^2 over both": ("7.1", lambda s, t, y, T, w: T**2 * (w * F.kl_div(
+        (s / T).log_softmax(-1), (t / T).softmax(-1), reduction="batchmean") + (1 - w) * F.cross_entropy(s, y)),
+        "multiplies the hard labels too"),
+    "weights swapped": ("7.1", lambda s, t, y, T, w: (1 - w) * T**2 * F.kl_div(
+        (s / T).log_softmax(-1), (t / T).softmax(-1), reduction="batchmean") + w * F.cross_entropy(s, y),
+        "weights are swapped"),
+    "teacher with itself": ("7.1", lambda s, t, y, T, w: w * T**2 * F.kl_div(
+        (t / T).log_softmax(-1), (t / T).softmax(-1), reduction="batchmean") + (1 - w) * F.cross_entropy(s, y),
+        "come from the same model"),
+    "first lines": ("7.2", lambda stored, order, rows: stored[:len(rows)], "first lines of the cache"),
+    "order ignored": ("7.2", lambda stored, order, rows: stored[rows], "line i belongs to row order[i]"),
+    "order not inverted": ("7.2", lambda stored, order, rows: stored[order][rows], "invert the permutation"),
+    "in the cache's order": ("7.2", lambda stored, order, rows: stored[[int(o) in rows.tolist() for o in order]],
+                             "in the cache's order"),
+    "score loss unmended": ("7.3", lambda s, t, mask: F.mse_loss(s, t), "infinite"),
+    "first token real": ("7.3", lambda s, t, mask: (s - t)[mask.bool()[:, None, :, None].expand_as(s)].square().mean(),
+                         "infinite"),
+    "second token real": ("7.3", lambda s, t, mask: (s - t)[mask.bool()[:, None, None].expand_as(s)].square().mean(),
+                          "a pair needs both"),
+    "squares times mask": ("7.3", lambda s, t, mask: ((s - t) ** 2 * mask[:, None, :, None] * mask[:, None, None]).sum()
+                           / (mask.sum(1) ** 2).sum() / s.shape[1], "infinity times 0"),
+    "padding as zeros": ("7.3", lambda s, t, mask: F.mse_loss(*(
+        x * mask[:, None, :, None] * mask[:, None, None] for x in (s, t))), "TinyBERT's released code"),
+    "heads forgotten": ("7.3", lambda s, t, mask: (
+        (s - t) * mask[:, None, :, None] * mask[:, None, None]).square().sum() / (mask.sum(1) ** 2).sum(),
+        "too large by the number of heads"),
+    "no alarm": ("7.4", lambda loss, s, t: detect(loss, s, t, alarm=False), "compares the teacher with itself"),
+    "zero not asked": ("7.4", lambda loss, s, t: detect(loss, s, t, zero=False), "softens only the student"),
+    "T not asked": ("7.4", lambda loss, s, t: detect(loss, s, t, flat=False), "a loss without T^2"),
+    "classes not asked": ("7.4", lambda loss, s, t: detect(loss, s, t, wide=False), "averages over classes"),
+    "only two questions": ("7.4", lambda loss, s, t: detect(loss, s, t, flat=False, wide=False), "half of it"),
+    "all is well": ("7.4", lambda loss, s, t: True, "every loss sound"),
+    "nothing is": ("7.4", lambda loss, s, t: loss(t, t, 8) == 0 and loss(s, t, 8) < 0, "too strict"),
+    "turned round": ("7.4", lambda loss, s, t: not detect(loss, s, t), "turned round"),
 }
 
 

@@ -90,9 +90,9 @@ def evidence(name: str, run: Curves, correct: Sequence[Curves], baseline: Sequen
 def frame_suspect(axes: Sequence[Axes], state: Suspect) -> None:
     printed, unseen = axes
     steps, values = _smoothed(state.correct[0]["loss"])
-    printed.plot(steps, values, "--", color=TEACHER, linewidth=1.4)
     printed.set_yscale("log")
     printed.set_ylim(*state.loss_axis)
+    printed.plot(steps, values, "--", color=TEACHER, linewidth=1.4)
     printed.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
     printed.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     printed.yaxis.set_minor_locator(NullLocator())
