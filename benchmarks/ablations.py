@@ -6,8 +6,8 @@ rates found hold for all its rows. Scores are accuracies on 10,000 test texts, i
 
     python benchmarks/ablations.py [--seeds N] [--json FILE]
 
-Results are kept in benchmarks/results/ablations.jsonl as they come; the same command goes on where it stopped. It takes
-one to two hours on two cores.
+Results are kept in benchmarks/results/ablations.jsonl as they come; the same command goes on where it stopped. Expect
+hours; it says how many are left.
 """
 
 from __future__ import annotations
@@ -16,27 +16,22 @@ import argparse
 import json
 import statistics
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
-from arms import scores
+from arms import job, scores, tuned
 from jobs import RESULTS, key, mean_and_se, run_all
 
-GENERAL, TASK = 200, 200        # steps of 64
-RATES = tuple(product((1e-3, 3e-3), (3e-4, 1e-3)))      # of the general stage, of the task stage
-TUNING_SEED = 99
+STEPS = 200, 200        # of 64 texts: general stage, task stage
 FULL = {"distilbert": "full", "tinybert": "full", "mobilebert": "progressive"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a paper's ablation. `paper`: the change of its score in points, or of its sign only (nan)."""
+    """One line of a paper's ablation. `paper`: how its score changes, in points; None where only its fall is known."""
 
     method: str
     variant: str
     paper: float | None
-    unit: str = ""
-    sign: int = -1
 
 
 # Sanh et al. 2019, Table 4 (GLUE macro score); Jiao et al. 2020, Tables 2 to 4 (mean of four GLUE tasks). For
@@ -55,18 +50,6 @@ ROWS = (
 )
 
 
-def job(method: str, variant: str, seed: int, rates: tuple[float, float], **more) -> dict:
-    return {"method": method, "variant": variant, "seed": seed, "general": GENERAL, "task": TASK,
-            "general_rate": rates[0], "task_rate": rates[1], **more}
-
-
-def tuned(methods: dict[str, str], store: Path) -> dict[str, tuple[float, float]]:
-    """For each method (name -> variant) the learning rates that do best on validation."""
-    grid = {(m, rates): job(m, v, TUNING_SEED, rates, tuning=True) for m, v in methods.items() for rates in RATES}
-    results = run_all(scores, list(grid.values()), store)
-    return {m: max(RATES, key=lambda rates: results[key(grid[m, rates])]["accuracy"]) for m in methods}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
@@ -76,9 +59,10 @@ def main() -> None:
     store, seeds = RESULTS / "ablations.jsonl", range(options.seeds)
 
     rows = [row for row in ROWS if row.method in options.methods]
-    rates = tuned({method: FULL[method] for method in options.methods}, store)
+    rates = tuned([(method, FULL[method]) for method in options.methods], STEPS, store)
+    rates = {method: rates[method, FULL[method]] for method in options.methods}
     variants = {(m, FULL[m]) for m in options.methods} | {(row.method, row.variant) for row in rows}
-    jobs = {(m, v, seed): job(m, v, seed, rates[m]) for seed in seeds for m, v in sorted(variants)}
+    jobs = {(m, v, seed): job(m, v, seed, STEPS, rates[m]) for seed in seeds for m, v in sorted(variants)}
     results = run_all(scores, list(jobs.values()), store)
 
     def accuracies(method: str, variant: str) -> list[float]:
@@ -94,14 +78,14 @@ def main() -> None:
                   f"{rates[row.method][0]:g}, {rates[row.method][1]:g}")
         changes = [a - b for a, b in zip(ours, full, strict=True)]
         mean, se = mean_and_se(changes)
-        agrees, beyond = bool(mean * row.sign > 0), bool(abs(mean) > 2 * se)
+        agrees, beyond = bool(mean < 0), bool(abs(mean) > 2 * se)
         table.append({"method": row.method, "row": row.variant, "accuracy": statistics.fmean(ours), "change": mean,
                       "se": se, "paper": row.paper, "sign_agrees": agrees, "beyond_two_se": beyond})
         paper = "falls" if row.paper is None else f"{row.paper:+.1f}"
         print(f"  {row.variant:<32}{mean_and_se(ours)[0]:>9.2f} ±{mean_and_se(ours)[1]:>5.2f}{mean:>+9.2f} ±{se:>5.2f}"
               f"{paper:>8}  {'yes' if agrees else 'no':<11}  {'yes' if beyond else 'no'}")
     print(f"\n{options.seeds} seeds; accuracy in per cent and its change in points, ± standard error; general stage "
-          f"{GENERAL} steps, task stage {TASK}; the paper's column is in its own score's points")
+          f"{STEPS[0]} steps, task stage {STEPS[1]}; the paper's column is in its own score's points")
     if options.json:
         summary = {"rows": table, "sign_agrees": sum(r["sign_agrees"] for r in table),
                    "beyond_two_se": sum(r["beyond_two_se"] for r in table)}

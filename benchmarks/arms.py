@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import sys
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
+from jobs import key, run_all
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from kdlab import layer_map, measure
@@ -28,6 +30,8 @@ from kdlab.tasks import TEST_SEED, Task, builtin_task, encode
 
 LABELLED, UNLABELLED, TEST = 1_000, 40_000, 10_000
 MOBILE = {"intra_bottleneck_size": 32, "intermediate_size": 64, "num_feedforward_networks": 4}
+RATES = tuple(product((1e-3, 3e-3), (3e-4, 1e-3)))      # of the general stage, of the task stage
+TUNING_SEED = 99                                        # apart from those that are reported
 QUIET = {"progress": False}
 
 load_masked_lm, load_classifier = cache(load_masked_lm), cache(load_classifier)
@@ -43,10 +47,23 @@ def test_split():
     return encode(World("restaurant").dataset(TEST, seed=TEST_SEED), load_masked_lm("restaurant-bert")[1])
 
 
+def job(method: str, variant: str, seed: int, steps: tuple[int, int], rates: tuple[float, float], **more) -> dict:
+    """What `scores` is to train; steps and rates of the general stage and of the task stage."""
+    return {"method": method, "variant": variant, "seed": seed, "general": steps[0], "task": steps[1],
+            "general_rate": rates[0], "task_rate": rates[1], **more}
+
+
+def tuned(arms: list[tuple[str, str]], steps: tuple[int, int],
+          store: Path) -> dict[tuple[str, str], tuple[float, float]]:
+    """For each (method, variant) the learning rates that do best on validation, from the same grid for all."""
+    grid = {(arm, rates): job(*arm, TUNING_SEED, steps, rates, tuning=True) for arm in arms for rates in RATES}
+    results = run_all(scores, list(grid.values()), store)
+    return {arm: max(RATES, key=lambda rates: results[key(grid[arm, rates])]["accuracy"]) for arm in arms}
+
+
 def scores(job: dict) -> dict:
     """The scores of the classifier that `job` describes: on the validation split for "tuning", else on the test split.
 
-    job: method, variant, seed, general, task (steps), general_rate, task_rate, and "tuning" or not.
     """
     torch.manual_seed(job["seed"])
     model = METHODS[job["method"]](job)

@@ -6,7 +6,7 @@ so few steps.
 
     python benchmarks/full_size.py TEXTS.tsv [--text COLUMN] [--steps N] [--json FILE]
 
-TEXTS has a column of texts and a column "label" (SST-2's train.tsv, say). Needs 10 GB of memory.
+TEXTS has a column of texts and a column "label" (SST-2's train.tsv, say).
 """
 
 from __future__ import annotations

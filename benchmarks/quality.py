@@ -16,13 +16,12 @@ import json
 import statistics
 from pathlib import Path
 
-import ablations
-from arms import load_classifier, scores, test_split
+from arms import job, load_classifier, scores, test_split, tuned
 from jobs import RESULTS, key, mean_and_se, run_all
 
 from kdlab import measure
 
-GENERAL, TASK = 400, 400
+STEPS = 400, 400        # of 64 texts: general stage, task stage
 RECIPES = {"distilbert": "full+", "tinybert": "full", "mobilebert": "progressive"}
 BASELINES = ("no teacher", "fine-tuning", "soft targets")
 
@@ -34,12 +33,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     store, seeds = RESULTS / "quality.jsonl", range(options.seeds)
-    ablations.GENERAL, ablations.TASK = GENERAL, TASK
 
     arms = [(recipe, RECIPES[recipe], recipe) for recipe in options.recipes]
     arms += [(baseline, recipe, recipe) for recipe in options.recipes for baseline in BASELINES]
-    rates = {(m, v): ablations.tuned({m: v}, store)[m] for m, v, _ in arms}
-    jobs = {(m, v, seed): ablations.job(m, v, seed, rates[m, v]) for seed in seeds for m, v, _ in arms}
+    rates = tuned([(m, v) for m, v, _ in arms], STEPS, store)
+    jobs = {(m, v, seed): job(m, v, seed, STEPS, rates[m, v]) for seed in seeds for m, v, _ in arms}
     results = run_all(scores, list(jobs.values()), store)
 
     teacher = load_classifier("restaurant-teacher")[0]
@@ -66,7 +64,7 @@ def main() -> None:
             figures |= {f"{name}_gain": gain, f"{name}_gain_se": gain_se}
             line += f"  {100 * gain:+.1f} points = {gain / gain_se:.1f} s.e."
         print(line)
-    print(f"\n{options.seeds} seeds, {GENERAL} + {TASK} steps of 64; ± standard error")
+    print(f"\n{options.seeds} seeds, {STEPS[0]} + {STEPS[1]} steps of 64; ± standard error")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
 

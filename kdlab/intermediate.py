@@ -1,8 +1,8 @@
 """Loss terms that read the inside of the models: hidden states, attention scores, values.
 
-Each takes a layer map (`kdlab.layer_map`), pairs of a student and a teacher layer, and sums its loss over the
-pairs, as the papers do, or averages it where the paper does. Where the widths differ, a term may own a learned
-projection from the student's to the teacher's; it is trained with the student and thrown away with the term.
+Each takes a layer map (`kdlab.layer_map`), pairs of a student and a teacher layer, and sums its loss over them. Where
+the widths differ, a term may own a learned projection from the student's to the teacher's; it is trained with the
+student and thrown away with the term.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from .trace import Batch, Trace, check_attention_known
 
 
 class LayerTerm(Term):
-    """A term over the pairs of a layer map; it refuses a map that points outside either model."""
+    """A term that sums its `loss(student, teacher, mask)` over the pairs of a layer map; it refuses a map that points
+    outside either model."""
+
+    first_layer = 1
 
     def __init__(self, name: str, layers: LayerMap, weight: float) -> None:
         super().__init__(name, weight)
         if not layers:
             raise KdlabError(f"the term '{name}' has an empty layer map; give at least one pair of layers")
         self.layers = tuple(layers)
-
-    first_layer = 1
 
     def check(self, student: PreTrainedConfig, teacher: PreTrainedConfig) -> None:
         """Raise `KdlabError` where the two models cannot be compared layer by layer as the map says."""
@@ -66,42 +67,39 @@ class HiddenTerm(LayerTerm):
             raise KdlabError(f"the term '{self.name}' compares hidden states of width {actual[0]} (student) and "
                              f"{actual[1]} (teacher); give it widths={actual}, for a learned projection")
 
-    def pairs(self, student: Trace, teacher: Trace) -> list[tuple[Tensor, Tensor]]:
-        return [(self.projection(student.hidden_states[m]), teacher.hidden_states[n]) for m, n in self.layers]
+    def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
+        return sum(self.loss(self.projection(student.hidden_states[m]), teacher.hidden_states[n],
+                             batch["attention_mask"]) for m, n in self.layers)
 
 
 class HiddenStates(HiddenTerm):
     """`losses.hidden_mse` summed over the layer map: TinyBERT's L_hidn (eq. 8), and with the map ((0, 0),) its
     L_embd (eq. 9); MobileBERT's feature map transfer, which needs no projection."""
 
+    loss = staticmethod(losses.hidden_mse)
+
     def __init__(self, layers: LayerMap, weight: float = 1.0, widths: tuple[int, int] | None = None,
                  name: str = "hidden states", seed: int = 0) -> None:
         super().__init__(name, layers, weight, widths, seed)
-
-    def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
-        return sum(losses.hidden_mse(s, t, batch["attention_mask"]) for s, t in self.pairs(student, teacher))
 
 
 class HiddenCosine(HiddenTerm):
     """`losses.hidden_cosine` summed over the layer map: DistilBERT's L_cos, with the last layers as the map."""
 
+    loss = staticmethod(losses.hidden_cosine)
+
     def __init__(self, layers: LayerMap, weight: float = 1.0) -> None:
         super().__init__("cosine", layers, weight, None)
-
-    def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
-        return sum(losses.hidden_cosine(s, t, batch["attention_mask"]) for s, t in self.pairs(student, teacher))
 
 
 class Hint(HiddenTerm):
     """`losses.hint` between one guided layer of the student and one hint layer of the teacher (FitNets)."""
 
+    loss = staticmethod(losses.hint)
+
     def __init__(self, guided: int, hint: int, weight: float = 1.0, widths: tuple[int, int] | None = None,
                  seed: int = 0) -> None:
         super().__init__("hint", ((guided, hint),), weight, widths, seed)
-
-    def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
-        (pair,) = self.pairs(student, teacher)
-        return losses.hint(*pair, batch["attention_mask"])
 
 
 class Patient(HiddenTerm):
@@ -111,44 +109,48 @@ class Patient(HiddenTerm):
                  seed: int = 0) -> None:
         super().__init__("patient", layers, weight, widths, seed)
 
-    def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
-        return sum(losses.patient(s[:, 0], t[:, 0]) for s, t in self.pairs(student, teacher))
+    def loss(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+        return losses.patient(student[:, 0], teacher[:, 0])     # [CLS] is never padding
 
 
 class AttentionTerm(LayerTerm):
-    """A term over attention, head by head: both models need the same number of heads, of any width."""
+    """A term over a table (B, heads, L, L) of each layer: both models need the same number of heads, of any width."""
 
     student_needs = teacher_needs = frozenset({"attention"})
+    heads: int | None = None        # to split into, where a term does
 
     def check(self, student: PreTrainedConfig, teacher: PreTrainedConfig) -> None:
         super().check(student, teacher)
-        _check_heads(self.name, student, teacher)
+        _check_heads(self.name, student, teacher, self.heads)
+
+    def scores(self, trace: Trace, layer: int) -> Tensor:
+        return trace.attention[layer - 1].scores()
+
+    def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
+        return sum(self.loss(self.scores(student, m), self.scores(teacher, n), batch["attention_mask"])
+                   for m, n in self.layers)
 
 
 class AttentionScores(AttentionTerm):
     """`losses.attention_mse` of the scores summed over the layer map: TinyBERT's L_attn (eq. 7)."""
 
+    loss = staticmethod(losses.attention_mse)
+
     def __init__(self, layers: LayerMap, weight: float = 1.0) -> None:
         super().__init__("attention scores", layers, weight)
-
-    def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
-        return sum(losses.attention_mse(student.attention[m - 1].scores(), teacher.attention[n - 1].scores(),
-                                        batch["attention_mask"]) for m, n in self.layers)
 
 
 class AttentionProbabilities(AttentionTerm):
     """`losses.attention_kl` summed over the layer map: MobileBERT's attention transfer, and, with the map
     `layer_map.last`, MiniLM's L_AT."""
 
+    loss = staticmethod(losses.attention_kl)
+
     def __init__(self, layers: LayerMap, weight: float = 1.0) -> None:
         super().__init__("attention", layers, weight)
 
-    def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
-        return sum(losses.attention_kl(student.attention[m - 1].scores(), teacher.attention[n - 1].scores(),
-                                       batch["attention_mask"]) for m, n in self.layers)
 
-
-class Relations(LayerTerm):
+class Relations(AttentionTerm):
     """MiniLM's relation transfer: `losses.attention_kl` of softmax(X X^T / sqrt(d)), X the values (L_VR of MiniLM,
     Wang et al. 2020, arXiv 2002.10957), or queries or keys as well (MiniLMv2, Wang et al. 2021, arXiv 2012.15828).
 
@@ -156,7 +158,7 @@ class Relations(LayerTerm):
     that many relation heads, as in MiniLMv2; without it the models' own heads are compared.
     """
 
-    student_needs = teacher_needs = frozenset({"attention"})
+    loss = staticmethod(losses.attention_kl)
 
     def __init__(self, layers: LayerMap, of: str = "values", heads: int | None = None, weight: float = 1.0) -> None:
         super().__init__(f"{of.removesuffix('s')} relations", layers, weight)
@@ -164,19 +166,11 @@ class Relations(LayerTerm):
             raise KdlabError(f"relations exist of queries, keys and values, not of '{of}'; take one of these")
         self.of, self.heads = of, heads
 
-    def check(self, student: PreTrainedConfig, teacher: PreTrainedConfig) -> None:
-        super().check(student, teacher)
-        _check_heads(self.name, student, teacher, self.heads)
-
-    def relations(self, trace: Trace, layer: int) -> Tensor:
+    def scores(self, trace: Trace, layer: int) -> Tensor:
         states = getattr(trace.attention[layer - 1], self.of)           # (B, heads, L, d)
         if self.heads:
             states = states.transpose(1, 2).flatten(2).unflatten(2, (self.heads, -1)).transpose(1, 2)
         return losses.relation_scores(states)
-
-    def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
-        return sum(losses.attention_kl(self.relations(student, m), self.relations(teacher, n), batch["attention_mask"])
-                   for m, n in self.layers)
 
 
 def _check_heads(name: str, student: PreTrainedConfig, teacher: PreTrainedConfig, split: int | None = None) -> None:

@@ -35,12 +35,15 @@ def student(task):
     return new_classifier(task.tokenizer, task.label_names, layers=1, width=32, seed=1)
 
 
-@pytest.fixture
-def teacher(task):
-    """A teacher with fresh but opinionated weights: its distributions differ from text to text."""
-    model = new_classifier(task.tokenizer, task.label_names, layers=2, width=32, seed=2)
+def opinionated(model, factor: float = 8):
+    """The model with its matrices enlarged, in eval mode: fresh weights would say the same of every text."""
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1:
-                weight.mul_(8)
+                weight.mul_(factor)
     return model.eval()
+
+
+@pytest.fixture
+def teacher(task):
+    return opinionated(new_classifier(task.tokenizer, task.label_names, layers=2, width=32, seed=2))

@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from conftest import opinionated
 from PIL import Image
 from transformers import ElectraConfig, ElectraForSequenceClassification
 
@@ -31,12 +32,7 @@ TEXTS = ["the waiter was rude but the pizza was good .", "we loved the price ."]
 @pytest.fixture
 def bert(task):
     """A BERT of 4 layers x 32 with 2 heads, of strong opinions."""
-    model = new_masked_lm(task.tokenizer, 4, 32, heads=2, dropout=0.1, seed=3)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.dim() > 1:
-                weight.mul_(6)
-    return model.eval()
+    return opinionated(new_masked_lm(task.tokenizer, 4, 32, heads=2, dropout=0.1, seed=3), 6)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import opinionated
 from transformers import ElectraConfig, ElectraForSequenceClassification
 
 from kdlab import layer_map, losses
@@ -27,12 +28,7 @@ from kdlab.trace import trace, trace_teacher
 @pytest.fixture
 def wide(task):
     """A teacher of 4 layers x 48 with 2 heads."""
-    model = new_classifier(task.tokenizer, task.label_names, 4, 48, heads=2, dropout=0.1, seed=2)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.dim() > 1:
-                weight.mul_(6)
-    return model.eval()
+    return opinionated(new_classifier(task.tokenizer, task.label_names, 4, 48, heads=2, dropout=0.1, seed=2), 6)
 
 
 @pytest.fixture
@@ -107,12 +103,12 @@ def test_relation_heads_split_the_joined_heads(thin, wide, task):
     torch.testing.assert_close(plain, same)
     values = student.attention[1].values
     joined = torch.cat([values[:, 0], values[:, 1]], dim=-1)            # (B, L, 32)
-    relations = Relations(((2, 4),), heads=8).relations(student, 2)
+    relations = Relations(((2, 4),), heads=8).scores(student, 2)
     torch.testing.assert_close(relations[:, 3], joined[..., 12:16] @ joined[..., 12:16].transpose(1, 2) / 2)
     assert more.item() != pytest.approx(plain.item())
 
 
-def test_fast_kernels_stay_where_no_term_reads_attention(thin, wide):
+def test_fast_kernels_stay_where_no_term_reads_attention():
     assert Objective([HiddenStates(MAP, widths=WIDTHS)]).student_needs == {"hidden_states"}
     assert Objective([AttentionScores(MAP)]).teacher_needs == {"attention"}
 

@@ -6,6 +6,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from conftest import opinionated
 from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
@@ -44,12 +45,7 @@ def batch():
 
 
 def build(name, auto=AutoModelForMaskedLM):
-    model = new_model(deepcopy(CONFIGS[name]), auto, seed=3).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.dim() > 1:
-                weight.mul_(4)          # else every attention map is flat
-    return model
+    return opinionated(new_model(deepcopy(CONFIGS[name]), auto, seed=3), 4)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

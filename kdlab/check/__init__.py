@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_07
+from . import lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_07
 from .exercise import Result, examine
 
-EXERCISES = {number: exercise for lesson in (lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_07)
-             for number, exercise in lesson.EXERCISES.items()}
+LESSONS = (lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_07)
+EXERCISES = {number: exercise for lesson in LESSONS for number, exercise in lesson.EXERCISES.items()}
 
 
 def check(number: str, function: Callable) -> Result:
