@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import threading
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ import torch
 from conftest import opinionated
 from PIL import Image
 from transformers import ElectraConfig, ElectraForSequenceClassification
+from widget_checks import check_frame_is_static, check_moved_at_once
 
 from kdlab import plots
 from kdlab.batches import Rows
@@ -156,12 +156,8 @@ def test_a_widgets_frame_is_the_static_picture(widget):
     for kind in plots.attention.KINDS:
         for text in TEXTS:
             widget.kind.value, widget.text.value = kind, text
-            fast = np.asarray(Image.open(io.BytesIO(widget.picture.png(widget.state()))).convert("RGB"), dtype=int)
-            plain = plots.picture(plots.frame_side_by_side, plots.draw_side_by_side, widget.state(),
-                                  plots.attention.PANELS)
-            slow = np.asarray(Image.open(io.BytesIO(plain.png())).convert("RGB"), dtype=int)
-            assert fast.shape == slow.shape == (390, 920, 3)
-            assert (np.abs(fast - slow).max(axis=-1) > 40).mean() < 0.01
+            check_frame_is_static(widget, plots.picture(plots.frame_side_by_side, plots.draw_side_by_side,
+                                                        widget.state(), plots.attention.PANELS))
 
 
 def test_a_page_without_kernel_shows_the_maps_with_words(widget):
@@ -179,18 +175,8 @@ def test_a_page_without_kernel_shows_the_maps_with_words(widget):
 
 
 def test_the_last_position_wins_when_events_come_in_two_threads(widget):
-    def move(control, values):
-        for value in values:
-            control.value = value
-
-    threads = [threading.Thread(target=move, args=args) for args in (
-        (widget.head, [1, 2] * 10), (widget.kind, ["scores", "probabilities"] * 10), (widget.text, TEXTS * 10))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    shown = base64.b64decode(widget.shown.value.split("base64,")[1].split('"')[0])
-    assert shown == widget.picture.png(widget.state())
+    check_moved_at_once(widget, (
+        (widget.head, [1, 2] * 10), (widget.kind, ["scores", "probabilities"] * 10), (widget.text, TEXTS * 10)))
 
 
 def test_the_strongest_difference_is_the_largest_in_size():

@@ -281,3 +281,35 @@ def test_exported_pages_show_every_picture_without_kernel_scripts_or_network(bro
         if SHOTS:
             page.screenshot(path=f"{SHOTS}/page-{lesson.stem}.png", full_page=True)
         context.close()
+
+
+def test_lesson_02_the_builder_moves_measures_and_takes_a_preset(page, lab):
+    run_all(page, lab("02_anatomy"))
+    assert errors(page) == []
+    image = picture(page, "Three charts of size")
+    shoot(page, "02-start")
+    widget = page.locator(".widget-box", has=page.locator("img[alt^='Three charts of size']")).first
+    before = image.get_attribute("alt")
+    slider = widget.get_by_role("slider").nth(1)
+    slider.focus()
+    slider.press("ArrowLeft")
+    moved = changed(page, image, before)
+    assert "23 layers, 512 wide" in moved
+    widget.get_by_role("button").click()
+    measured = changed(page, image, moved)
+    shoot(page, "02-measured")
+    widget.get_by_role("combobox").first.select_option("TinyBERT-4")
+    assert "4 layers, 312 wide" in changed(page, image, measured)
+
+
+def test_lesson_04_attention_moves_with_the_head(page, lab):
+    run_all(page, lab("04_tinybert"))
+    assert errors(page) == []
+    image = picture(page, "Three maps of attention")
+    widget = page.locator(".widget-box", has=page.locator("img[alt^='Three maps of attention']")).first
+    before = image.get_attribute("alt")
+    slider = widget.get_by_role("slider").first
+    slider.focus()
+    slider.press("ArrowRight")
+    assert "head 2" in changed(page, image, before)
+    shoot(page, "04-attention")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import re
-import threading
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
+from widget_checks import check_frame_is_static, check_moved_at_once
 
 from kdlab import measure, plots
 from kdlab.architectures import ARCHITECTURES, build
@@ -117,10 +116,7 @@ def test_every_position_of_every_control_is_a_model_that_exists(builder):
 def test_a_widgets_frame_is_the_static_picture(builder):
     for name in ("MobileBERT-tiny", "IB-BERT"):
         builder.start.value = name
-        fast = np.asarray(Image.open(io.BytesIO(builder.picture.png(builder.state()))).convert("RGB"), dtype=int)
-        plain = plots.picture(plots.frame_sizes, plots.draw_sizes, builder.state(), PANELS)
-        slow = np.asarray(Image.open(io.BytesIO(plain.png())).convert("RGB"), dtype=int)
-        assert (np.abs(fast - slow).max(axis=-1) > 40).mean() < 0.01
+        check_frame_is_static(builder, plots.picture(plots.frame_sizes, plots.draw_sizes, builder.state(), PANELS))
 
 
 def test_a_page_without_kernel_shows_the_picture_with_words(builder):
@@ -186,24 +182,9 @@ def test_a_model_of_no_paper_gets_a_sentence(arguments):
 
 
 def test_events_in_two_threads_do_not_spoil_the_picture(builder):
-    def move(control, values, failures):
-        try:
-            for value in values:
-                control.value = value
-        except Exception as error:
-            failures.append(error)
-
-    failures: list[Exception] = []
-    moves = ((builder.width, range(64, 1025, 40)), (builder.depth, range(1, 25)),
-             (builder.bottleneck, range(0, 769, 32)), (builder.start, [*PRESETS, *PRESETS]))
-    threads = [threading.Thread(target=move, args=(control, list(values), failures)) for control, values in moves]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
-    shown = base64.b64decode(re.search(r"base64,([^\"]+)", builder.shown.value).group(1))
-    assert shown == builder.picture.png(builder.state())
+    check_moved_at_once(builder, (
+        (builder.width, range(64, 1025, 40)), (builder.depth, range(1, 25)),
+        (builder.bottleneck, range(0, 769, 32)), (builder.start, [*PRESETS, *PRESETS])))
 
 
 def test_attention_maps_carry_words():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import re
-import threading
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy import special
+from widget_checks import check_frame_is_static, check_moved_at_once
 
 from kdlab import losses, plots
 from kdlab.corpus import LABEL_NAMES
@@ -76,10 +75,8 @@ def test_a_widgets_frame_is_the_static_picture(explorer):
     """The fast way of drawing gives the pixels of the plain one."""
     for T in (0.3, 2.0, 15.0):
         explorer.T.value = T
-        fast = np.asarray(Image.open(io.BytesIO(explorer.picture.png(explorer.state()))).convert("RGB"), dtype=int)
         plain = plots.picture(plots.frame_tempered, plots.draw_tempered, explorer.state())
-        slow = np.asarray(Image.open(io.BytesIO(plain.png())).convert("RGB"), dtype=int)
-        assert (np.abs(fast - slow).max(axis=-1) > 40).mean() < 0.01
+        check_frame_is_static(explorer, plain)
 
 
 def test_bad_input_is_said_in_the_widget_and_the_last_picture_stays(explorer):
@@ -93,25 +90,9 @@ def test_bad_input_is_said_in_the_widget_and_the_last_picture_stays(explorer):
 
 
 def test_events_in_two_threads_do_not_spoil_the_picture(explorer):
-    """JupyterLab 4.4 and later sends widget events to a thread beside the one that runs cells."""
-    def move(slider, values, failures):
-        try:
-            for value in values:
-                slider.value = value
-        except Exception as error:
-            failures.append(error)
-
-    failures: list[Exception] = []
     explorer.by_hand.value = True
     sliders = (explorer.T, explorer.T, *explorer.logits["teacher"][:2], *explorer.logits["student"][:2])
-    threads = [threading.Thread(target=move, args=(slider, np.linspace(0.2, 9, 25), failures)) for slider in sliders]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
-    shown = base64.b64decode(re.search(r"base64,([^\"]+)", explorer.shown.value).group(1))
-    assert shown == explorer.picture.png(explorer.state())
+    check_moved_at_once(explorer, [(slider, np.linspace(0.2, 9, 25)) for slider in sliders])
 
 
 def test_setting_logits_by_hand_starts_from_the_texts_own(explorer):
