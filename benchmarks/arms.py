@@ -20,7 +20,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from kdlab import layer_map, measure
 from kdlab.augment import Augmenter
-from kdlab.corpus import World
+from kdlab.corpus import MAX_TOKENS, World
 from kdlab.distill import distill
 from kdlab.layer_drop import distilbert_config, layer_drop
 from kdlab.models import classifier_from, load_classifier, load_masked_lm, new_masked_lm, new_model
@@ -30,7 +30,17 @@ from kdlab.tasks import TEST_SEED, Task, builtin_task, encode
 
 LABELLED, UNLABELLED, TEST = 1_000, 40_000, 10_000
 MOBILE = {"intra_bottleneck_size": 32, "intermediate_size": 64, "num_feedforward_networks": 4}
-RATES = tuple(product((1e-3, 3e-3), (3e-4, 1e-3)))      # of the general stage, of the task stage
+# Learning rates to try, of the general stage and of the task stage: four pairs for every method, about where trials on
+# a validation split found its best. A method of one stage has four rates of that one.
+ONE_STAGE = tuple((0.0, rate) for rate in (3e-4, 1e-3, 3e-3, 1e-2))
+RATES = {
+    "distilbert": tuple(product((1e-3, 3e-3), (3e-4, 1e-3))),
+    "tinybert": tuple(product((1e-3, 3e-3), (1e-3, 3e-3))),
+    "mobilebert": tuple(product((3e-3, 1e-2), (1e-3, 3e-3))),
+    "fine-tuning": tuple(product((1e-3, 3e-3), (3e-4, 1e-3))),
+    "no teacher": ONE_STAGE,
+    "soft targets": ONE_STAGE,
+}
 TUNING_SEED = 99                                        # apart from those that are reported
 QUIET = {"progress": False}
 
@@ -55,31 +65,32 @@ def job(method: str, variant: str, seed: int, steps: tuple[int, int], rates: tup
 
 def tuned(arms: list[tuple[str, str]], steps: tuple[int, int],
           store: Path) -> dict[tuple[str, str], tuple[float, float]]:
-    """For each (method, variant) the learning rates that do best on validation, from the same grid for all."""
-    grid = {(arm, rates): job(*arm, TUNING_SEED, steps, rates, tuning=True) for arm in arms for rates in RATES}
+    """For each (method, variant) the learning rates that do best on validation; every arm has as many to try."""
+    grid = {(arm, rates): job(*arm, TUNING_SEED, steps, rates, tuning=True) for arm in arms for rates in RATES[arm[0]]}
     results = run_all(scores, list(grid.values()), store)
-    return {arm: max(RATES, key=lambda rates: results[key(grid[arm, rates])]["accuracy"]) for arm in arms}
+    return {arm: max(RATES[arm[0]], key=lambda rates: results[key(grid[arm, rates])]["accuracy"]) for arm in arms}
 
 
 def scores(job: dict) -> dict:
-    """The scores of the classifier that `job` describes: on the validation split for "tuning", else on the test split.
-
-    """
+    """The scores of the classifier that `job` describes: on validation for "tuning", else on the test split."""
     torch.manual_seed(job["seed"])
     model = METHODS[job["method"]](job)
     data = task_of(job["seed"])["validation"] if job.get("tuning") else test_split()
     fine_tuned = load_classifier("restaurant-teacher")[0]
-    return measure.evaluate(model, data, measure.predict(fine_tuned, data)) | {"parameters": measure.parameters(model)}
+    return measure.evaluate(model, data, measure.predict(fine_tuned, data)) | {
+        "parameters": measure.parameters(model), "flops": measure.flops(model, MAX_TOKENS)}
 
 
 def _distilbert(job: dict) -> PreTrainedModel:
-    """Variants: full, full+ (distilled a second time), without soft, masked or cosine, random (weights)."""
+    """Variants: full, full+ (distilled a second time), without soft, masked or cosine, without teacher (masked words
+    alone), random (weights)."""
     task, seed, variant = task_of(job["seed"]), job["seed"], job["variant"]
     bert, fine_tuned = load_masked_lm("restaurant-bert")[0], load_classifier("restaurant-teacher")[0]
     student = layer_drop(bert)
     if variant == "random":
         student = new_model(distilbert_config(bert), AutoModelForMaskedLM, seed)
-    weights = {variant.removeprefix("without "): 0.0} if variant.startswith("without") else {}
+    without = variant.removeprefix("without ") if variant.startswith("without") else None
+    weights = dict.fromkeys(("soft", "cosine") if without == "teacher" else (without,) if without else (), 0.0)
     distilbert.general(task, bert, job["general"], student, distilbert.triple_loss(student, bert, **weights),
                        seed=seed, learning_rate=job["general_rate"], **QUIET)
     guide = fine_tuned if variant == "full+" else None

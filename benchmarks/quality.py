@@ -21,7 +21,7 @@ from jobs import RESULTS, key, mean_and_se, run_all
 
 from kdlab import measure
 
-STEPS = 400, 400        # of 64 texts: general stage, task stage
+STEPS = 300, 300        # of 64 texts: general stage, task stage
 RECIPES = {"distilbert": "full+", "tinybert": "full", "mobilebert": "progressive"}
 BASELINES = ("no teacher", "fine-tuning", "soft targets")
 

@@ -173,16 +173,14 @@ class _Writer:
         return word, value
 
     def _nouns(self, topic: np.ndarray) -> np.ndarray:
-        """One noun a clause, none twice in a review."""
-        start = self.rng.random((len(topic), 1))
+        """One noun a clause, none twice in a review. The order is drawn anew for every review: nouns that followed one
+        another alike in all of them would be a pattern to learn that means nothing."""
+        rows, places = topic.shape
         noun = np.empty(topic.shape, dtype=object)
-        position = np.broadcast_to(np.arange(4), topic.shape)
         for index, name in enumerate(self.lexicon.topics):
             names = np.array([e.word for e in self.lexicon.words("noun", name)], dtype=object)
-            names = self.rng.permutation(names)
-            here = topic == index
-            first = np.broadcast_to((start * len(names)).astype(int), topic.shape)[here]
-            noun[here] = names[(first + position[here]) % len(names)]
+            order = self.rng.random((rows, len(names))).argsort(axis=1)[:, :places]
+            noun = np.where(topic == index, names[order], noun)
         return noun
 
     def _any(self, entries: list[Entry], shape: tuple[int, ...]):

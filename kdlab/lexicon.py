@@ -30,7 +30,7 @@ OPINION_ROLES = ("adjective", "verb", "opener", "verdict")
 FACTOR_ROLES = ("degree", "negator")
 ROLES = ("noun", *OPINION_ROLES, *FACTOR_ROLES)
 WORDS_OF_GRAMMAR = frozenset("the was and but although we overall a an".split())
-MIN_WORDS = {"noun": 2, "adjective": 6, "verb": 4, "opener": 4, "verdict": 4, "degree": 1, "negator": 1}
+MIN_WORDS = {"noun": 4, "adjective": 6, "verb": 4, "opener": 4, "verdict": 4, "degree": 1, "negator": 1}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def load_lexicon(name: str | Path = "restaurant") -> Lexicon:
 
     Raises `KdlabError` naming file, line and reason: no such file, not UTF-8, a missing column, an
     unknown role, a duplicate word, a polarity or factor that is no number or out of range, a topic
-    without nouns, too few words of a role.
+    with too few nouns, too few words of a role.
     """
     path = Path(name)
     if path.suffix != ".csv":
@@ -155,6 +155,10 @@ def _check_counts(path: Path, entries: dict[str, Entry], topics: tuple[str, ...]
             raise KdlabError(f"{path}, line {entry.line}: the adjective '{entry.word}' has the topic "
                              f"'{entry.topic}', which no noun has; use one of {', '.join(topics)} or 'any'")
     for topic in topics:
+        nouns = sum(e.role == "noun" and e.topic == topic for e in entries.values())
+        if nouns < MIN_WORDS["noun"]:
+            raise KdlabError(f"{path}, lines 2 to {len(entries) + 1}: the topic '{topic}' has {nouns} nouns and at "
+                             f"least {MIN_WORDS['noun']} are needed, one for each clause of a review; add some")
         for sign, name in ((1, "positive"), (-1, "negative")):
             if not any(e.role == "adjective" and e.topic in (topic, "any") and e.polarity * sign > 0
                        for e in entries.values()):

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from kdlab import measure
 from kdlab.check import EXERCISES, check
 
 
@@ -205,6 +206,26 @@ MISTAKES = {
     "all is well": ("7.4", lambda loss, s, t: True, "every loss sound"),
     "nothing is": ("7.4", lambda loss, s, t: loss(t, t, 8) == 0 and loss(s, t, 8) < 0, "too strict"),
     "turned round": ("7.4", lambda loss, s, t: not detect(loss, s, t), "turned round"),
+    "gamma on columns": ("5.1", lambda W, b, gamma, beta: (W.T * gamma).T.T, "transposed"),
+    "gamma forgotten": ("5.1", lambda W, b, gamma, beta: W.clone(), "leaves gamma out"),
+    "order turned": ("5.2", lambda e: torch.cat([F.pad(e, (0, 0, 1, 0))[:, :-1], e, F.pad(e, (0, 0, 0, 1))[:, 1:]], 2),
+                     "turned round"),
+    "rolled": ("5.2", lambda e: torch.cat([torch.roll(e, -1, 1), e, torch.roll(e, 1, 1)], 2), "roll brings the first"),
+    "kl_div's order": ("5.3", lambda s, t, m: F.kl_div(
+        *(x.masked_fill(m[:, None, None] == 0, -1e9).log_softmax(-1) for x in (t, s)), reduction="none",
+        log_target=True).sum(-1)[m[:, None].bool().expand(-1, s.shape[1], -1)].mean(), "swapped"),
+    "two independent groups": ("6.1", lambda a, b: [(a - b).mean(), ((a.std()**2 + b.std()**2) / len(a)) ** 0.5],
+                               "two independent groups"),
+    "no root": ("6.1", lambda a, b: [a.mean() - b.mean(), (a - b).std() / len(a)], "sqrt(n)"),
+    "numpy's std": ("6.1", lambda a, b: [a.mean() - b.mean(), (a - b).numpy().std() / len(a) ** 0.5], "n - 1"),
+    "no bins": ("6.2", lambda c, r, n: abs(c.mean() - r.mean()), "all answers at once"),
+    "bins alike": ("6.2", lambda c, r, n: sum(
+        abs(c[at].mean() - r[at].mean()) for at in [(c * n).floor() == k for k in range(n)] if at.any())
+        / sum(bool(((c * n).floor() == k).any()) for k in range(n)), "count alike"),
+    "best alone": ("6.3", lambda c, s: [float(i == s.argmax()) for i in range(len(s))], "the best model alone"),
+    "dear is good": ("6.3", lambda c, s: [float(not any(c[j] >= c[i] and s[j] >= s[i] and j != i
+                                                        for j in range(len(s)))) for i in range(len(s))],
+                     "costs are turned round"),
 }
 
 
@@ -236,6 +257,14 @@ def test_the_right_function_passes_and_no_mistake_is_right_or_another_mistake(nu
 def test_anything_else_gets_a_sentence(function, said):
     result = check("1.2", function)
     assert not result.passed and said in result.said
+
+
+def test_the_expected_calibration_error_is_the_librarys():
+    logits = torch.randn(500, 5, generator=torch.Generator().manual_seed(1)).double()
+    labels = torch.randint(5, (500,), generator=torch.Generator().manual_seed(2))
+    confidence, answer = logits.softmax(-1).max(-1)
+    ours = EXERCISES["6.2"].right(confidence, (answer == labels).double(), 15)
+    assert ours.item() == pytest.approx(measure.calibration_error(logits, labels), abs=1e-9)
 
 
 def test_an_unknown_exercise_is_named():

@@ -1,6 +1,8 @@
 """The built-in world: its two readings agree, its labels follow its posterior, its files are checked."""
 
 import csv
+from collections import Counter
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -81,6 +83,21 @@ def test_dataset_carries_text_truth_and_label(world):
     assert world.dataset(3, labelled=False).column_names == ["text", "truth"]
 
 
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_noun_does_not_tell_the_next(name):
+    """Within a topic, and within one draw, any noun follows any other about equally often; none comes twice."""
+    world = World(name)
+    nouns = {e.word for topic in world.lexicon.topics for e in world.lexicon.words("noun", topic)}
+    topic_of = {word: world.lexicon.entries[word].topic for word in nouns}
+    reviews = [[word for word in text.split() if word in nouns] for text in world.texts(20_000, seed=8)[0]]
+    assert all(len(set(review)) == len(review) for review in reviews)
+    pairs = Counter(pair for review in reviews for pair in pairwise(review) if topic_of[pair[0]] == topic_of[pair[1]])
+    for topic in world.lexicon.topics:
+        here = [e.word for e in world.lexicon.words("noun", topic)]
+        observed = [pairs[a, b] for a, b in permutations(here, 2)]
+        assert chisquare(observed).pvalue > 1e-4
+
+
 @pytest.mark.parametrize(("text", "said"), [
     ("", "the end"), ("hello world", "'hello'"), ("the waiter was", "the end"), ("the waiter was good", "'.'"),
     ("the good waiter .", "noun"), ("the waiter was very .", "adjective"), ("overall , a disaster", "'.'"),
@@ -126,6 +143,7 @@ def test_a_shipped_lexicon_is_of_the_promised_size_and_shape(name):
     (lambda rows: rows + [["the", "noun", "food", "", ""]], None, "grammar itself"),
     (lambda rows: rows + [["barely", "negator", "", "", "0.5"]], None, "below 0"),
     (lambda rows: rows + [["short", "adjective"]], None, "fields are wanted"),
+    (lambda rows: rows + [["garage", "noun", "parking", "", ""]], None, "the topic 'parking' has 1 nouns"),
     (lambda rows: [row for row in rows if row[1] != "verb"], None, "0 words have the role 'verb'"),
 ])
 def test_a_malformed_lexicon_is_refused_with_file_line_and_reason(tmp_path, change, line, said):

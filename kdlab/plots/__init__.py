@@ -6,6 +6,7 @@ the frame as a background and redraw only them. `axes` is the list of a figure's
 """
 
 from .attention import SideBySide, draw_side_by_side, frame_side_by_side
+from .contest import Contender, Contest, draw_contest, frame_contest, which_one
 from .distributions import Moment, Tempered, bars, draw_moment, draw_tempered, frame_moment, frame_tempered
 from .figure import ACCENT, STUDENT, TEACHER, TRUTH, Static, new_figure, picture
 from .lines import curves
@@ -13,7 +14,8 @@ from .maps import attention_maps
 from .sizes import Sizes, Weighed, draw_sizes, frame_sizes
 from .suspects import Suspect, draw_suspect, evidence, frame_suspect
 
-__all__ = ["ACCENT", "STUDENT", "TEACHER", "TRUTH", "Moment", "SideBySide", "Sizes", "Static", "Suspect", "Tempered",
-           "Weighed", "attention_maps", "bars", "curves", "draw_moment", "draw_side_by_side", "draw_sizes",
-           "draw_suspect", "draw_tempered", "evidence", "frame_moment", "frame_side_by_side", "frame_sizes",
-           "frame_suspect", "frame_tempered", "new_figure", "picture"]
+__all__ = ["ACCENT", "STUDENT", "TEACHER", "TRUTH", "Contender", "Contest", "Moment", "SideBySide", "Sizes", "Static",
+           "Suspect", "Tempered", "Weighed", "attention_maps", "bars", "curves", "draw_contest", "draw_moment",
+           "draw_side_by_side", "draw_sizes", "draw_suspect", "draw_tempered", "evidence", "frame_contest",
+           "frame_moment", "frame_side_by_side", "frame_sizes", "frame_suspect", "frame_tempered", "new_figure",
+           "picture", "which_one"]
