@@ -57,6 +57,11 @@ def test_split():
     return encode(World("restaurant").dataset(TEST, seed=TEST_SEED), load_masked_lm("restaurant-bert")[1])
 
 
+@cache
+def _teacher_on_test():
+    return measure.predict(load_classifier("restaurant-teacher")[0], test_split())
+
+
 def job(method: str, variant: str, seed: int, steps: tuple[int, int], rates: tuple[float, float], **more) -> dict:
     """What `scores` is to train; steps and rates of the general stage and of the task stage."""
     return {"method": method, "variant": variant, "seed": seed, "general": steps[0], "task": steps[1],
@@ -76,8 +81,7 @@ def scores(job: dict) -> dict:
     torch.manual_seed(job["seed"])
     model = METHODS[job["method"]](job)
     data = task_of(job["seed"])["validation"] if job.get("tuning") else test_split()
-    fine_tuned = load_classifier("restaurant-teacher")[0]
-    return measure.evaluate(model, data, measure.predict(fine_tuned, data)) | {
+    return measure.evaluate(model, data, None if job.get("tuning") else _teacher_on_test()) | {
         "parameters": measure.parameters(model), "flops": measure.flops(model, MAX_TOKENS)}
 
 

@@ -76,7 +76,7 @@ def main() -> None:
     if quick:
         bodies = {0: load_masked_lm("restaurant-bert")[0]}
     else:
-        bodies = {seed: pretrain(tasks[seed], 3_000, seed=seed, progress=False)[0] for seed in seeds}
+        bodies = {seed: pretrain(tasks[seed], seed=seed, progress=False)[0] for seed in seeds}
         print(f"(a) pretraining done after {time.perf_counter() - began:.0f} s", flush=True)
 
     def teacher_side(pretrained: bool) -> Callable:

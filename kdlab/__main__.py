@@ -79,13 +79,13 @@ def _parser() -> argparse.ArgumentParser:
 
     two = commands.add_parser("teacher", formatter_class=shown, help="make the teacher of a built-in world",
                               description="Pretrain and fine-tune the teacher of a built-in world, as the shipped "
-                              "ones were made (7 minutes on 2 cores): two folders, "
+                              "ones were made (about 20 minutes on one core): two folders, "
                               "WORLD-bert and WORLD-teacher, or with ib-bert WORLD-ib-bert and WORLD-ib-teacher.")
     two.add_argument("world", help="restaurant, clinic, or the path of a lexicon file")
     two.add_argument("--out", type=Path, help="folder to save the two in (default: the kit's data/)")
     two.add_argument("--architecture", default="bert", help="bert, or ib-bert, the teacher of MobileBERT")
     two.add_argument("--texts", type=int, default=150_000, help="texts of each kind: unlabelled, labelled")
-    two.add_argument("--pretraining-steps", type=int, default=3_000, help="0 trains from scratch")
+    two.add_argument("--pretraining-steps", type=int, default=6_000, help="0 trains from scratch")
     two.add_argument("--fine-tuning-steps", type=int, default=2_500, help="steps of 64 labelled texts")
     two.add_argument("--seed", type=int, default=0, help="of texts, weights and batches")
     two.set_defaults(command=_teacher)
