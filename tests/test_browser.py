@@ -310,6 +310,21 @@ def test_lesson_04_attention_moves_with_the_head(page, lab):
     before = image.get_attribute("alt")
     slider = widget.get_by_role("slider").first
     slider.focus()
-    slider.press("ArrowRight")
-    assert "head 2" in changed(page, image, before)
+    slider.press("ArrowLeft")
+    assert "head 3" in changed(page, image, before)
     shoot(page, "04-attention")
+
+
+def test_lesson_06_points_at_a_dot_and_changes_the_axes(page, lab):
+    run_all(page, lab("06_which_one"))
+    assert errors(page) == []
+    image = picture(page, "Scatter of accuracy")
+    widget = page.locator(".widget-box", has=page.locator("img[alt^='Scatter of accuracy']")).first
+    menus = widget.get_by_role("combobox")
+    before = image.get_attribute("alt")
+    menus.nth(2).select_option("TinyBERT: recipe")
+    pointed = changed(page, image, before)
+    assert "Pointed at: TinyBERT: recipe" in pointed
+    menus.nth(1).select_option("milliseconds")
+    assert "against milliseconds" in changed(page, image, pointed)
+    shoot(page, "06-which-one")
