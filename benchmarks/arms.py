@@ -93,8 +93,9 @@ def _distilbert(job: dict) -> PreTrainedModel:
     student = layer_drop(bert)
     if variant == "random":
         student = new_model(distilbert_config(bert), AutoModelForMaskedLM, seed)
-    without = variant.removeprefix("without ") if variant.startswith("without") else None
-    weights = dict.fromkeys(("soft", "cosine") if without == "teacher" else (without,) if without else (), 0.0)
+    left_out = {"without soft": ("soft",), "without masked": ("masked",), "without cosine": ("cosine",),
+                "without teacher": ("soft", "cosine")}
+    weights = dict.fromkeys(left_out.get(variant, ()), 0.0)
     distilbert.general(task, bert, job["general"], student, distilbert.triple_loss(student, bert, **weights),
                        seed=seed, learning_rate=job["general_rate"], **QUIET)
     guide = fine_tuned if variant == "full+" else None

@@ -62,10 +62,15 @@ def calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
     """Expected calibration error: mean |confidence - accuracy| over equal-width bins of confidence,
     weighted by the rows in them (Guo et al. 2017, eq. 3)."""
     confidence, answer = logits.double().softmax(dim=-1).max(dim=-1)
-    right = (answer == labels).double()
+    return expected_calibration_error(confidence, answer == labels, bins)
+
+
+def expected_calibration_error(confidence: Tensor, right: Tensor, bins: int = 15) -> float:
+    """The same from the confidence in each answer, (n,), and whether it was right, (n,)."""
+    confidence, right = confidence.double(), right.double()
     at = (confidence * bins).long().clamp(max=bins - 1)
     gap = torch.zeros(bins, dtype=torch.float64).index_add_(0, at, right - confidence)
-    return (gap.abs().sum() / len(labels)).item()
+    return (gap.abs().sum() / len(right)).item()
 
 
 def evaluate(model: nn.Module, data: Dataset, teacher_logits: Tensor | None = None) -> dict[str, float]:

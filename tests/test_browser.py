@@ -93,7 +93,8 @@ def page(browser):
 
 
 def run_all(page, address: str) -> None:
-    """Open a lesson, wait for its kernel (the idle badge comes too early), run every cell, wait for the last."""
+    """Open a lesson, wait for its kernel (the idle badge comes too early), run every cell, wait for the last, or for
+    one that fails."""
     page.goto(address)
     page.wait_for_function(
         """() => { const w = window.jupyterapp?.shell.currentWidget, k = w?.sessionContext?.session?.kernel;
@@ -102,7 +103,8 @@ def run_all(page, address: str) -> None:
     page.wait_for_function(
         """() => { const cells = window.jupyterapp.shell.currentWidget.content.model.cells;
                    const code = [...cells].filter(c => c.type === 'code');
-                   return code.length && code.every(c => c.executionCount && c.executionState !== 'running'); }""",
+                   return code.some(c => c.outputs.toJSON().some(o => o.output_type === 'error')) ||
+                       code.length && code.every(c => c.executionCount && c.executionState !== 'running'); }""",
         timeout=1000 * RUN_ALL_SECONDS)
     page.wait_for_function(
         "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'", timeout=60_000)
@@ -131,6 +133,15 @@ def picture(page, start: str):
             break
     image.scroll_into_view_if_needed()
     return image
+
+
+def open_widget(page, address: str, start: str):
+    """Run a lesson, which must go without an error; its picture whose description begins so, and the widget around
+    it."""
+    run_all(page, address)
+    assert errors(page) == []
+    image = picture(page, start)
+    return image, page.locator(".widget-box", has=page.locator(f"img[alt^='{start}']")).first
 
 
 def told(image, name: str) -> float:
@@ -284,11 +295,8 @@ def test_exported_pages_show_every_picture_without_kernel_scripts_or_network(bro
 
 
 def test_lesson_02_the_builder_moves_measures_and_takes_a_preset(page, lab):
-    run_all(page, lab("02_anatomy"))
-    assert errors(page) == []
-    image = picture(page, "Three charts of size")
+    image, widget = open_widget(page, lab("02_anatomy"), "Three charts of size")
     shoot(page, "02-start")
-    widget = page.locator(".widget-box", has=page.locator("img[alt^='Three charts of size']")).first
     before = image.get_attribute("alt")
     slider = widget.get_by_role("slider").nth(1)
     slider.focus()
@@ -303,10 +311,7 @@ def test_lesson_02_the_builder_moves_measures_and_takes_a_preset(page, lab):
 
 
 def test_lesson_04_attention_moves_with_the_head(page, lab):
-    run_all(page, lab("04_tinybert"))
-    assert errors(page) == []
-    image = picture(page, "Three maps of attention")
-    widget = page.locator(".widget-box", has=page.locator("img[alt^='Three maps of attention']")).first
+    image, widget = open_widget(page, lab("04_tinybert"), "Three maps of attention")
     before = image.get_attribute("alt")
     slider = widget.get_by_role("slider").first
     slider.focus()
@@ -316,10 +321,7 @@ def test_lesson_04_attention_moves_with_the_head(page, lab):
 
 
 def test_lesson_06_points_at_a_dot_and_changes_the_axes(page, lab):
-    run_all(page, lab("06_which_one"))
-    assert errors(page) == []
-    image = picture(page, "Scatter of accuracy")
-    widget = page.locator(".widget-box", has=page.locator("img[alt^='Scatter of accuracy']")).first
+    image, widget = open_widget(page, lab("06_which_one"), "Scatter of accuracy")
     menus = widget.get_by_role("combobox")
     before = image.get_attribute("alt")
     menus.nth(2).select_option("TinyBERT: recipe")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..measure import expected_calibration_error
+from ..plots.contest import pareto
 from .exercise import Exercise
 
 
@@ -47,20 +49,9 @@ def _gaps(confidence: Tensor, right: Tensor, bins: int) -> list[tuple[Tensor, fl
             for here in _bins(confidence, bins)]
 
 
-def calibration_error(confidence: Tensor, right: Tensor, bins: int) -> Tensor:
-    """Expected calibration error, Guo et al. 2017, eq. 3. Shapes (n,), (n,)."""
-    return torch.stack([gap.abs() * part for gap, part in _gaps(confidence, right, bins)]).sum()
-
-
-def on_front(costs: Tensor, scores: Tensor) -> Tensor:
-    """Which models, (n,) of 0 and 1, no other beats: at most as dear and at least as good, one of them strictly."""
-    beaten = ((costs[None] <= costs[:, None]) & (scores[None] >= scores[:, None])
-              & ((costs[None] < costs[:, None]) | (scores[None] > scores[:, None]))).any(dim=1)
-    return (~beaten).float()
-
-
-def _dearer_beat(costs: Tensor, scores: Tensor) -> Tensor:
-    return on_front(-costs, scores)
+def _on_front(costs: Tensor, scores: Tensor) -> Tensor:
+    """(n,) with 1 for each model on the Pareto front, and 0 for the rest."""
+    return torch.zeros(len(costs)).index_fill(0, torch.tensor(pareto(costs.tolist(), scores.tolist())), 1.0)
 
 
 EXERCISES = {
@@ -85,7 +76,7 @@ EXERCISES = {
         )),
     "6.2": Exercise(
         goal="In each bin: the distance between mean confidence and accuracy, weighed by the answers in it.",
-        right=calibration_error,
+        right=expected_calibration_error,
         inputs=_answers,
         mistakes=(
             (lambda c, r, n: torch.stack([gap.abs() for gap, _ in _gaps(c, r, n)]).mean(),
@@ -105,13 +96,13 @@ EXERCISES = {
         )),
     "6.3": Exercise(
         goal="A model is on the front if no other is at most as dear and at least as good.",
-        right=on_front,
+        right=_on_front,
         inputs=_candidates,
         mistakes=(
-            (_dearer_beat, "the costs are turned round: less cost is better"),
-            (lambda c, s: on_front(c, -s), "the scores are turned round: more is better"),
+            (lambda c, s: _on_front(-c, s), "the costs are turned round: less cost is better"),
+            (lambda c, s: _on_front(c, -s), "the scores are turned round: more is better"),
             (lambda c, s: (s == s.max()).float(), "this is the best model alone; cheaper ones that nobody beats count"),
-            (lambda c, s: 1 - on_front(c, s), "turned round: these are the ones that are beaten"),
+            (lambda c, s: 1 - _on_front(c, s), "turned round: these are the ones that are beaten"),
             (lambda c, s: ((c == c.min()) | (s == s.max())).float(),
              "these are the two ends of the front; between them stand others that nobody beats"),
             (lambda c, s: (s / c == (s / c).max()).float(),

@@ -159,9 +159,11 @@ def _scales(plot: Axes, state: Contest) -> None:
     plot.set_xscale("log")
     plot.minorticks_off()
     plot.set_xlim(low / 1.3, high * 1.3)
-    ticks = sorted({min(costs), *(c for c in costs if c > 1.25 * low), high})
-    kept = [tick for i, tick in enumerate(ticks) if not i or tick > 1.25 * ticks[i - 1]]
-    plot.set_xticks(kept, [_count(tick) for tick in kept])
+    ticks: list[float] = []
+    for cost in sorted(costs):
+        if not ticks or cost > 1.25 * ticks[-1]:        # names of nearer ones would overlap
+            ticks.append(cost)
+    plot.set_xticks(ticks, [_count(tick) for tick in ticks])
     plot.tick_params(labelsize=8)
     better = "lower" if state.score in LESS_IS_BETTER else "higher"
     plot.set_xlabel(state.cost, fontsize=9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import ipywidgets
 
@@ -20,9 +21,8 @@ class WhichOne(PictureWidget):
     def __init__(self, contenders: Sequence[Contender]) -> None:
         contest(contenders)
         scores, costs = list(contenders[0].scores), list(contenders[0].costs)
-        for score in scores:
-            for cost in costs:
-                contest(contenders, score, cost)
+        for score, cost in product(scores, costs):
+            contest(contenders, score, cost)
         self.contenders = tuple(contenders)
         methods = list(dict.fromkeys(one.method for one in contenders))
         style = {"description_width": "4.5em"}
