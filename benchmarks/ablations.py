@@ -4,10 +4,11 @@ Each row is trained five times (`--seeds`); its difference from the full recipe 
 of each method is tuned once, over four pairs of learning rates and on a validation split with a seed of its own; the
 rates found hold for all its rows. Scores are accuracies on 10,000 test texts, in points.
 
-    python benchmarks/ablations.py [--seeds N] [--json FILE]
+    python benchmarks/ablations.py [--seeds N] [--quick] [--json FILE]
 
 Results are kept in benchmarks/results/ablations.jsonl as they come; the same command goes on where it stopped. Expect
-hours; it says how many are left.
+an hour or two on two cores; it says how much is left. `--quick` takes fewer steps and two seeds, for a first look, and
+keeps nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from arms import job, scores, tuned
-from jobs import RESULTS, key, mean_and_se, run_all
+from arms import QUICK_STEPS, job, scores, tuned
+from jobs import key, mean_and_se, run_all, store_of
 
 STEPS = 200, 200        # of 64 texts: general stage, task stage
 FULL = {"distilbert": "full", "tinybert": "full", "mobilebert": "progressive"}
@@ -55,17 +56,19 @@ ROWS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--methods", nargs="+", default=list(FULL), choices=list(FULL))
     parser.add_argument("--json", type=Path, help="write the rows here")
     options = parser.parse_args()
-    store, seeds = RESULTS / "ablations.jsonl", range(options.seeds)
+    seeds = range(options.seeds or (2 if options.quick else 5))
+    steps, store = QUICK_STEPS if options.quick else STEPS, store_of("ablations", options.quick)
 
     rows = [row for row in ROWS if row.method in options.methods]
-    rates = tuned([(method, FULL[method]) for method in options.methods], STEPS, store)
+    rates = tuned([(method, FULL[method]) for method in options.methods], steps, store)
     rates = {method: rates[method, FULL[method]] for method in options.methods}
     variants = {(m, FULL[m]) for m in options.methods} | {(row.method, row.variant) for row in rows}
-    jobs = {(m, v, seed): job(m, v, seed, STEPS, rates[m]) for seed in seeds for m, v in sorted(variants)}
+    jobs = {(m, v, seed): job(m, v, seed, steps, rates[m]) for seed in seeds for m, v in sorted(variants)}
     results = run_all(scores, list(jobs.values()), store)
 
     def accuracies(method: str, variant: str) -> list[float]:
@@ -88,8 +91,8 @@ def main() -> None:
         paper = "added" if row.added else "falls" if row.paper is None else f"{row.paper:+.1f}"
         print(f"  {row.variant:<32}{mean_and_se(ours)[0]:>9.2f} ±{mean_and_se(ours)[1]:>5.2f}{mean:>+9.2f} ±{se:>5.2f}"
               f"{paper:>8}  {'' if row.added else 'yes' if agrees else 'no':<11}  {'yes' if beyond else 'no'}")
-    print(f"\n{options.seeds} seeds; accuracy in per cent and its change in points, ± standard error; general stage "
-          f"{STEPS[0]} steps, task stage {STEPS[1]}; the paper's column is in its own score's points")
+    print(f"\n{len(seeds)} seeds; accuracy in per cent and its change in points, ± standard error; general stage "
+          f"{steps[0]} steps, task stage {steps[1]}; the paper's column is in its own score's points")
     if options.json:
         summary = {"rows": table, "sign_agrees": sum(r["sign_agrees"] is True for r in table),
                    "beyond_two_se": sum(r["beyond_two_se"] for r in table)}

@@ -1,13 +1,15 @@
 """One training of the miniature: a method, its variant, a seed and learning rates in; scores of a classifier out.
 
-Every arm takes the same steps of 64 texts: `general` on 40,000 texts without stars, then `task` on 1,000 with stars
-(or on variants of those). A stage that a variant leaves out gives its steps to the stage that follows, so that all
-rows of a method cost the same number of steps. Teachers are the shipped ones, never trained here.
+Every arm takes the same steps of 64 texts: `general` on texts without labels, then `task` on texts with labels (or on
+variants of those). A stage that a variant leaves out gives its steps to the stage that follows, so that all rows of a
+method cost the same number of steps. Where that happens is a `Ground`: the built-in world with its shipped teachers, or
+SST-2 with teachers made here, from scratch, on its training sentences.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -15,18 +17,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from jobs import key, run_all
+from datasets import Dataset
+from jobs import RUNS, key, run_all
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from kdlab import layer_map, measure
 from kdlab.augment import Augmenter
-from kdlab.corpus import MAX_TOKENS, World
+from kdlab.corpus import World
 from kdlab.distill import distill
 from kdlab.layer_drop import distilbert_config, layer_drop
-from kdlab.models import classifier_from, load_classifier, load_masked_lm, new_masked_lm, new_model
+from kdlab.models import classifier_from, load_classifier, load_masked_lm, new_masked_lm, new_model, save
 from kdlab.objectives import HardLabels
 from kdlab.recipes import distilbert, mobilebert, soft_targets, teacher, tinybert
-from kdlab.tasks import TEST_SEED, Task, builtin_task, encode
+from kdlab.tasks import TEST_SEED, Task, builtin_task, encode, file_task
 
 LABELLED, UNLABELLED, TEST = 1_000, 40_000, 10_000
 MOBILE = {"intra_bottleneck_size": 32, "intermediate_size": 64, "num_feedforward_networks": 4}
@@ -41,25 +44,79 @@ RATES = {
     "no teacher": ONE_STAGE,
     "soft targets": ONE_STAGE,
 }
+GROUNDS = ("restaurant", "sst2")
+QUICK_STEPS = 60, 60
 TUNING_SEED = 99                                        # apart from those that are reported
 QUIET = {"progress": False}
+
+SST2 = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "sst2"
+AUGMENTED = 2_000                                       # rows at most; their variants are more than is ever seen
+TEACHER_STEPS = 4_000, 2_000                            # of 64 SST-2 sentences: masked words, labels
 
 load_masked_lm, load_classifier = cache(load_masked_lm), cache(load_classifier)
 
 
-@cache
-def task_of(seed: int) -> Task:
-    return builtin_task(labelled=LABELLED, unlabelled=UNLABELLED, seed=100 + seed)
+@dataclass(frozen=True)
+class Ground:
+    """Where the arms meet: a task (splits train, transfer, validation, test), its pretrained BERT and IB-BERT, and the
+    classifier fine-tuned from that BERT."""
+
+    task: Task
+    bert: PreTrainedModel
+    ib_bert: PreTrainedModel
+    teacher: PreTrainedModel
+
+
+def ground(job: dict) -> Ground:
+    return _sst2() if job.get("ground") == "sst2" else _restaurant(job["seed"])
 
 
 @cache
-def test_split():
+def _restaurant(seed: int) -> Ground:
+    task = builtin_task(labelled=LABELLED, unlabelled=UNLABELLED, seed=100 + seed)
+    task.splits["test"] = _restaurant_test()
+    return Ground(task, load_masked_lm("restaurant-bert")[0], load_masked_lm("restaurant-ib-bert")[0],
+                  load_classifier("restaurant-teacher")[0])
+
+
+@cache
+def _restaurant_test() -> Dataset:
     return encode(World("restaurant").dataset(TEST, seed=TEST_SEED), load_masked_lm("restaurant-bert")[1])
 
 
 @cache
-def _teacher_on_test():
-    return measure.predict(load_classifier("restaurant-teacher")[0], test_split())
+def _sst2() -> Ground:
+    """2,000 training rows are kept for validation; dev.tsv, which has 872, is the test split. The teachers lie in
+    runs/sst2 once `make_sst2_teachers` has run."""
+    task = _sst2_task()
+    return Ground(task, *(load_masked_lm(RUNS / "sst2" / name)[0] for name in ("bert", "ib-bert")),
+                  load_classifier(RUNS / "sst2" / "teacher")[0])
+
+
+@cache
+def _sst2_task() -> Task:
+    task = file_task(SST2 / "train.tsv", SST2 / "dev.tsv", "sentence", "label")
+    held_out = task["train"].train_test_split(2_000, seed=0)
+    task.splits |= {"train": held_out["train"], "transfer": held_out["train"], "validation": held_out["test"]}
+    return task
+
+
+def make_sst2_teachers() -> None:
+    """Pretrain a BERT and an IB-BERT on the training sentences, and fine-tune the BERT; what lies there is kept."""
+    task = _sst2_task()
+    for architecture in teacher.ARCHITECTURES:
+        if not (RUNS / "sst2" / architecture).exists():
+            model, _ = teacher.pretrain(task, TEACHER_STEPS[0], teacher.new_teacher(task, architecture))
+            save(model, task.tokenizer, RUNS / "sst2" / architecture)
+    if not (RUNS / "sst2" / "teacher").exists():
+        bert, _ = load_masked_lm(RUNS / "sst2" / "bert")
+        save(teacher.fine_tune(task, bert, TEACHER_STEPS[1])[0], task.tokenizer, RUNS / "sst2" / "teacher")
+
+
+@cache
+def _teacher_on_test(name: str):
+    where = ground({"ground": name, "seed": 0})
+    return measure.predict(where.teacher, where.task["test"])
 
 
 def job(method: str, variant: str, seed: int, steps: tuple[int, int], rates: tuple[float, float], **more) -> dict:
@@ -68,10 +125,11 @@ def job(method: str, variant: str, seed: int, steps: tuple[int, int], rates: tup
             "general_rate": rates[0], "task_rate": rates[1], **more}
 
 
-def tuned(arms: list[tuple[str, str]], steps: tuple[int, int],
-          store: Path) -> dict[tuple[str, str], tuple[float, float]]:
+def tuned(arms: list[tuple[str, str]], steps: tuple[int, int], store: Path,
+          **more) -> dict[tuple[str, str], tuple[float, float]]:
     """For each (method, variant) the learning rates that do best on validation; every arm has as many to try."""
-    grid = {(arm, rates): job(*arm, TUNING_SEED, steps, rates, tuning=True) for arm in arms for rates in RATES[arm[0]]}
+    grid = {(arm, rates): job(*arm, TUNING_SEED, steps, rates, tuning=True, **more)
+            for arm in arms for rates in RATES[arm[0]]}
     results = run_all(scores, list(grid.values()), store)
     return {arm: max(RATES[arm[0]], key=lambda rates: results[key(grid[arm, rates])]["accuracy"]) for arm in arms}
 
@@ -79,17 +137,20 @@ def tuned(arms: list[tuple[str, str]], steps: tuple[int, int],
 def scores(job: dict) -> dict:
     """The scores of the classifier that `job` describes: on validation for "tuning", else on the test split."""
     torch.manual_seed(job["seed"])
-    model = METHODS[job["method"]](job)
-    data = task_of(job["seed"])["validation"] if job.get("tuning") else test_split()
-    return measure.evaluate(model, data, None if job.get("tuning") else _teacher_on_test()) | {
-        "parameters": measure.parameters(model), "flops": measure.flops(model, MAX_TOKENS)}
+    model, task = METHODS[job["method"]](job), ground(job).task
+    if job.get("tuning"):
+        scores = measure.evaluate(model, task["validation"])
+    else:
+        scores = measure.evaluate(model, task["test"], _teacher_on_test(job.get("ground", GROUNDS[0])))
+    return scores | {"parameters": measure.parameters(model),
+                     "flops": measure.flops(model, task.tokenizer.model_max_length)}
 
 
 def _distilbert(job: dict) -> PreTrainedModel:
     """Variants: full, full+ (distilled a second time), without soft, masked or cosine, without teacher (masked words
     alone), random (weights)."""
-    task, seed, variant = task_of(job["seed"]), job["seed"], job["variant"]
-    bert, fine_tuned = load_masked_lm("restaurant-bert")[0], load_classifier("restaurant-teacher")[0]
+    here, seed, variant = ground(job), job["seed"], job["variant"]
+    task, bert, fine_tuned = here.task, here.bert, here.teacher
     student = layer_drop(bert)
     if variant == "random":
         student = new_model(distilbert_config(bert), AutoModelForMaskedLM, seed)
@@ -105,8 +166,8 @@ def _distilbert(job: dict) -> PreTrainedModel:
 def _tinybert(job: dict) -> PreTrainedModel:
     """Variants: full; without general, task, augmentation, embedding, prediction, transformer, attention or hidden;
     top; bottom."""
-    task, seed, variant = task_of(job["seed"]), job["seed"], job["variant"]
-    bert, fine_tuned = load_masked_lm("restaurant-bert")[0], load_classifier("restaurant-teacher")[0]
+    here, seed, variant = ground(job), job["seed"], job["variant"]
+    task, bert, fine_tuned = here.task, here.bert, here.teacher
     without = variant.removeprefix("without ")
     parts = tuple(part for part in tinybert.PARTS if part != without
                   and not (without == "transformer" and part in ("hidden", "attention")))
@@ -127,7 +188,8 @@ def _tinybert(job: dict) -> PreTrainedModel:
         return student
     data = task["train"]
     if without != "augmentation":
-        data = Augmenter(bert, task.tokenizer)(data, seed)
+        rows = data.shuffle(seed).select(range(AUGMENTED)) if len(data) > AUGMENTED else data
+        data = Augmenter(bert, task.tokenizer)(rows, seed)
     second = job["task"] - job["task"] // 2
     settings = {"seed": seed, "learning_rate": job["task_rate"], **QUIET}
     if without == "prediction":
@@ -141,8 +203,8 @@ def _tinybert(job: dict) -> PreTrainedModel:
 def _mobilebert(job: dict) -> PreTrainedModel:
     """Variants: progressive, joint, auxiliary; bare (masked LM alone), distilled (L_PD alone), without attention,
     without feature_maps. Three quarters of the general steps transfer knowledge."""
-    task, seed, variant = task_of(job["seed"]), job["seed"], job["variant"]
-    ib_bert = load_masked_lm("restaurant-ib-bert")[0]
+    here, seed, variant = ground(job), job["seed"], job["variant"]
+    task, ib_bert = here.task, here.ib_bert
     parts = tuple(part for part in mobilebert.TRANSFERS if variant != f"without {part}")
     if variant in ("bare", "distilled"):
         parts = ()
@@ -156,37 +218,39 @@ def _mobilebert(job: dict) -> PreTrainedModel:
 
 def _no_teacher(job: dict) -> PreTrainedModel:
     """Variants: the student of a recipe, on labels alone for all the steps."""
-    student = classifier_from(_untrained(job), task_of(job["seed"]).label_names, job["seed"])
+    task = ground(job).task
+    student = classifier_from(_untrained(job), task.label_names, job["seed"])
     stage = soft_targets.no_teacher(job["general"] + job["task"], learning_rate=job["task_rate"])
-    distill(student, task_of(job["seed"])["train"], stage, seed=job["seed"], **QUIET)
+    distill(student, task["train"], stage, seed=job["seed"], **QUIET)
     return student
 
 
 def _fine_tuning(job: dict) -> PreTrainedModel:
     """Variants: the student of a recipe, pretrained by masked words without a teacher, then fine-tuned on labels."""
-    task, seed = task_of(job["seed"]), job["seed"]
+    task, seed = ground(job).task, job["seed"]
     student, _ = teacher.pretrain(task, job["general"], _untrained(job), job["general_rate"], seed, **QUIET)
     return distilbert.on_task(task, student, job["task"], None, seed, job["task_rate"], batch_size=64, **QUIET)[0]
 
 
 def _soft_targets(job: dict) -> PreTrainedModel:
     """Variants: the student of a recipe, from the fine-tuned teacher's soft targets on unlabelled texts, all steps."""
-    task, seed = task_of(job["seed"]), job["seed"]
+    here, seed = ground(job), job["seed"]
+    task = here.task
     student = classifier_from(_untrained(job), task.label_names, seed)
     stage = soft_targets.with_teacher(job["general"] + job["task"], learning_rate=job["task_rate"])
-    distill(student, task["transfer"], stage, load_classifier("restaurant-teacher")[0], seed=seed, **QUIET)
+    distill(student, task["transfer"], stage, here.teacher, seed=seed, **QUIET)
     return student
 
 
 def _untrained(job: dict) -> PreTrainedModel:
     """The recipe's student with random weights."""
-    bert, tokenizer = load_masked_lm("restaurant-bert")
+    here = ground(job)
     if job["variant"] == "distilbert":
-        return new_model(distilbert_config(bert), AutoModelForMaskedLM, job["seed"])
+        return new_model(distilbert_config(here.bert), AutoModelForMaskedLM, job["seed"])
     if job["variant"] == "tinybert":
-        return new_masked_lm(tokenizer, 2, 64, bert.config.num_attention_heads, 0.0, job["seed"])
-    ib_bert = load_masked_lm("restaurant-ib-bert")[0]
-    return new_model(mobilebert.new_student(ib_bert, **MOBILE).config, AutoModelForMaskedLM, job["seed"])
+        heads = here.bert.config.num_attention_heads
+        return new_masked_lm(here.task.tokenizer, 2, 64, heads, 0.0, job["seed"])
+    return new_model(mobilebert.new_student(here.ib_bert, **MOBILE).config, AutoModelForMaskedLM, job["seed"])
 
 
 METHODS = {"distilbert": _distilbert, "tinybert": _tinybert, "mobilebert": _mobilebert, "no teacher": _no_teacher,

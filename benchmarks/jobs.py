@@ -15,6 +15,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parent / "results"
+RUNS = Path(__file__).resolve().parent.parent / "runs"      # what can be made again, and is not committed
+
+
+def store_of(benchmark: str, quick: bool = False) -> Path:
+    """Where a benchmark's results are kept; a quick one begins anew each time."""
+    if not quick:
+        return RESULTS / f"{benchmark}.jsonl"
+    store = RUNS / f"{benchmark}-quick.jsonl"
+    store.unlink(missing_ok=True)
+    return store
 
 
 def run_all(work: Callable[[dict], dict], jobs: Sequence[dict], store: Path) -> dict[str, dict]:

@@ -77,7 +77,7 @@ def test_the_papers_models_have_their_parameters_and_flops(name):
     assert with_pooler / 1e6 == pytest.approx(published, rel=0.03)
 
 
-@pytest.mark.parametrize("name", [name for name in SIZES if name not in ("BERT-base", "IB-BERT")])
+@pytest.mark.parametrize("name", SIZES)
 def test_the_papers_models_run_forward_and_backward(name):
     model = build(ARCHITECTURES[name].config).train()
     ids = torch.randint(5, 30_000, (1, 6))
