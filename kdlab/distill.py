@@ -32,16 +32,20 @@ TeacherReader = Callable[[Batch, Collection[str]], Trace | None]
 
 def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[Stage],
             teacher: PreTrainedModel | None = None, *, seed: int = 0, probes: Dataset | None = None,
-            cache: str | Path | None = None, checkpoint: str | Path | None = None,
-            checkpoint_every: int = 200, precision: str = "no", progress: bool = True) -> Run:
+            keep_weights: bool = False, cache: str | Path | None = None, checkpoint: str | Path | None = None,
+            checkpoint_every: int = 200, precision: str = "no", progress: bool = True,
+            watch: Callable[[Run], object] | None = None) -> Run:
     """Train `student` in place through `stages` on `data`, with or without a `teacher`.
 
     data        encoded rows (`kdlab.tasks`), all of them used by every stage
     probes      encoded rows whose logits are recorded as training goes on (`Run.probe_logits`)
+    keep_weights  whether the student's weights are kept too whenever the probes are looked at (`Run.weights`)
     cache       a folder for the teacher's logits, used if logits are all that is read of the teacher
     checkpoint  a folder to save progress in every `checkpoint_every` steps; the same call goes on
                 from what it finds there, to the same numbers as an undisturbed run
     precision   "no" (float32) or "bf16" (autocast); losses are in float32 either way
+    watch       called after every step with the run so far, in the thread that trains; while it does not return, the
+                run pauses, and if it returns true the run ends there
 
     The same seed on the same machine gives the same numbers. An interrupt ends the run after the
     step under way and returns what there is. Raises `KdlabError` before the first step for a run that
@@ -57,8 +61,8 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
     read_teacher, source = _teacher_reader(teacher, rows, stages, cache, accelerator.device)
     run = Run(**saved.record.get("run", {}), probe_logits=saved.probes())
     total = sum(stage.steps for stage in stages)
-    look = _prober(student, probes, run, total)
-    began, began_at, was_training = time.perf_counter(), run.steps, student.training
+    look = _prober(student, probes, run, total, keep_weights)
+    began, began_at, was_training, ended = time.perf_counter(), run.steps, student.training, False
 
     with torch.random.fork_rng(), Interruptible() as interrupt, tqdm(
             total=total, initial=run.steps, disable=not progress, file=sys.stdout, ascii=True,
@@ -107,20 +111,21 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
                     del shown["loss"]       # the one term is the loss
                 bar.set_postfix(shown, refresh=False)
                 bar.update()
-                if step % checkpoint_every == 0 or step == stage.steps or interrupt.requested:
+                ended = bool(watch and watch(run)) or interrupt.requested
+                if step % checkpoint_every == 0 or step == stage.steps or ended:
                     saved.save(student, objective, optimizer, run, number, step)
-                if interrupt.requested:
+                if ended:
                     break
-            if interrupt.requested:
+            if ended:
                 break
     student.train(was_training)
 
-    run.interrupted = interrupt.requested
+    run.interrupted = ended
     seconds = time.perf_counter() - began
     run.report = {"steps": run.steps, "seconds": seconds, "teacher": source, "precision": precision,
                   "steps_per_second": (run.steps - began_at) / seconds, "rows": len(rows),
                   "padded_fraction": padded_fraction(rows, stages[0].batch_size, seed)}
-    if run.interrupted:
+    if interrupt.requested:
         print(f"interrupted after step {run.steps} of {total}; the student and the history are as of then")
     return run
 
@@ -146,7 +151,8 @@ def _teacher_reader(teacher: PreTrainedModel | None, rows: Rows, stages: Sequenc
     return (lambda batch, needs: trace_teacher(teacher, batch, needs) if needs else None), "live"
 
 
-def _prober(student: PreTrainedModel, probes: Dataset | None, run: Run, total: int) -> Callable[[], None]:
+def _prober(student: PreTrainedModel, probes: Dataset | None, run: Run, total: int,
+            keep_weights: bool) -> Callable[[], None]:
     """A function to be called after every step: it records the probes' logits every so often."""
     if probes is None:
         return lambda: None
@@ -157,4 +163,6 @@ def _prober(student: PreTrainedModel, probes: Dataset | None, run: Run, total: i
         if due and run.steps not in run.probe_steps:
             run.probe_steps.append(run.steps)
             run.probe_logits.append(predict(student, rows))
+            if keep_weights:
+                run.weights.append({name: value.detach().cpu().clone() for name, value in student.state_dict().items()})
     return look

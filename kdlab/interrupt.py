@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+from collections.abc import Callable
 
 
 class Interruptible:
@@ -27,3 +29,32 @@ class Interruptible:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+
+
+def on_kernel_interrupt(act: Callable[[], None]) -> Callable[[], None]:
+    """Call `act` when the notebook's kernel is interrupted, while it is idle or while it runs a cell; returns a
+    function that ends this. Outside a notebook nothing happens.
+
+    For work in a thread of its own, which a signal never reaches: an idle kernel ignores it, a busy one turns it into
+    a KeyboardInterrupt of the cell that runs.
+    """
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    loop = getattr(getattr(shell, "kernel", None), "io_loop", None)
+    if loop is None:
+        return lambda: None
+    before: list = []
+
+    def after_cell(result) -> None:
+        if isinstance(result.error_in_exec, KeyboardInterrupt):
+            act()
+
+    def install() -> None:      # in the main thread, between two messages, when the kernel has put its own handler back
+        before.append(signal.signal(signal.SIGINT, lambda number, frame: act()))
+
+    def end() -> None:
+        shell.events.unregister("post_run_cell", after_cell)
+        loop.add_callback(lambda: before and signal.signal(signal.SIGINT, before.pop()))
+
+    shell.events.register("post_run_cell", after_cell)
+    loop.add_callback(install)
+    return end

@@ -73,6 +73,40 @@ def expected_calibration_error(confidence: Tensor, right: Tensor, bins: int = 15
     return (gap.abs().sum() / len(right)).item()
 
 
+def linear_cka(x: Tensor, y: Tensor) -> float:
+    r"""Linear centred kernel alignment of two representations of the same n places, (n, a) and (n, b), from 0 to 1.
+
+        CKA = |Yc^T Xc|_F^2 / (|Xc^T Xc|_F |Yc^T Yc|_F),    Xc, Yc: columns minus their means
+
+    1 where the one is a rotated and evenly stretched copy of the other, whatever the widths. 0 where a representation
+    is the same at all places, which tells nothing. Source: Kornblith et al. 2019 (arXiv 1905.00414), section 3.
+    """
+    x, y = (z.double() - z.double().mean(dim=0) for z in (x, y))
+    size = (x.T @ x).norm() * (y.T @ y).norm()
+    return ((y.T @ x).square().sum() / size).item() if size > 0 else 0.0
+
+
+@torch.no_grad()
+def layer_similarity(student: nn.Module, teacher: nn.Module, data: Dataset) -> Tensor:
+    """`linear_cka` of every layer of the student with every layer of the teacher over the real tokens of `data`.
+
+    Shape (student layers + 1, teacher layers + 1); layer 0 is the embeddings' output. `data`, encoded rows, is read
+    in one batch: a few dozen texts are enough. Computed in eval mode; the models are left in the mode they came in.
+    """
+    rows = Rows(data, student.config.pad_token_id or 0)
+    batch = rows.__getitems__(list(range(len(rows))))
+    real, states = batch["attention_mask"].bool(), []
+    for model in (student, teacher):
+        was_training, device = model.training, next(model.parameters()).device
+        model.eval()
+        try:
+            seen = trace(model, {k: v.to(device) for k, v in batch.items()}, ("hidden_states",)).hidden_states
+        finally:
+            model.train(was_training)
+        states.append([state.cpu()[real] for state in seen])
+    return torch.tensor([[linear_cka(x, y) for y in states[1]] for x in states[0]])
+
+
 def evaluate(model: nn.Module, data: Dataset, teacher_logits: Tensor | None = None) -> dict[str, float]:
     """Accuracy and calibration error on a labelled split; fidelity and KL to the teacher if its logits
     are given; KL to the truth where the split knows it."""

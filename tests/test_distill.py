@@ -158,6 +158,34 @@ def test_interrupt_keeps_the_history(task, student, capsys):
     assert f"interrupted after step {run.steps} of 1000000" in capsys.readouterr().out
 
 
+def test_who_watches_sees_every_step_and_may_end_the_run(task, student, capsys):
+    seen = []
+
+    def watch(run: Run) -> bool:
+        seen.append(run.steps)
+        return run.steps == 5
+    run = quiet(student, task, Stage(Objective([HardLabels()]), 12), watch=watch)
+    assert seen == [1, 2, 3, 4, 5] and run.interrupted and run.steps == 5
+    assert capsys.readouterr().out == "", "whoever ends it knows"
+
+
+def test_a_run_that_is_ended_by_its_watcher_goes_on_from_its_checkpoint(task, tmp_path):
+    def train(**options):
+        model = new_classifier(task.tokenizer, task.label_names, layers=1, width=32, seed=3)
+        return quiet(model, task, Stage(Objective([HardLabels()]), 12), **options)
+    train(checkpoint=tmp_path / "c", checkpoint_every=100, watch=lambda run: run.steps == 7)
+    assert train(checkpoint=tmp_path / "c").history == train().history
+
+
+def test_kept_weights_are_those_of_the_moments(task, student):
+    fresh = {name: value.clone() for name, value in student.state_dict().items()}
+    run = quiet(student, task, Stage(Objective([HardLabels()]), 6), probes=task["test"].select(range(3)),
+                keep_weights=True)
+    assert len(run.weights) == len(run.probe_steps) == 7
+    for kept, expected in ((run.weights[0], fresh), (run.weights[-1], student.state_dict())):
+        assert all(torch.equal(kept[name], expected[name]) for name in expected)
+
+
 # ---- rows and batches ---------------------------------------------------------------------------
 
 def test_peer_defect_cached_rows_of_other_examples(task, teacher, tmp_path):

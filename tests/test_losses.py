@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
 
 from kdlab import losses
 
@@ -99,7 +100,18 @@ def test_direction_of_kl():
     assert losses.kl_divergence(p, p).item() == 0
 
 
-@pytest.mark.parametrize("loss", [losses.soft_targets, losses.kl_divergence, losses.cross_entropy])
+@given(shape=SHAPES, seed=st.integers(0, 999))
+@settings(deadline=None)
+def test_jensen_shannon_against_scipy(shape, seed):
+    p, q = _draw(shape, seed), _draw(shape, seed + 1)
+    a, b = (x.softmax(-1).flatten(0, -2).numpy() for x in (p, q))
+    expected = (jensenshannon(a, b, axis=-1) ** 2).mean()
+    assert losses.jensen_shannon(p, q).item() == pytest.approx(expected, abs=1e-6)
+    assert losses.jensen_shannon(q, p).item() == pytest.approx(expected, abs=1e-6), "the same both ways round"
+
+
+@pytest.mark.parametrize("loss", [losses.soft_targets, losses.kl_divergence, losses.cross_entropy,
+                                  losses.jensen_shannon])
 def test_gradcheck(loss):
     teacher = _draw((3, 4), 1)
     arguments = (lambda s: loss(s, teacher)) if loss is losses.soft_targets else (lambda s: loss(teacher, s))

@@ -118,7 +118,7 @@ def test_the_replay_shows_the_recorded_student(run, task, teacher, student, worl
     assert widget.state().step == 0
     fresh = new_classifier(task.tokenizer, task.label_names, layers=1, width=32, seed=1)
     assert np.allclose(widget.state().student, predict(fresh, task.encode(TEXTS))[0].softmax(-1), atol=1e-6)
-    widget.moment.index, widget.text.value = len(run.probe_steps) - 1, 1
+    widget.moment.index, widget.text.value = len(run.probe_steps) - 1, TEXTS[1]
     state = widget.state()
     assert state.step == 12
     assert np.allclose(state.student, predict(student, task.encode(TEXTS))[1].softmax(-1), atol=1e-6)
@@ -143,6 +143,39 @@ def test_a_replay_that_cannot_be_shown_is_refused(run, task, student, teacher):
     bare = distill(student, task["transfer"], with_teacher(2), teacher, progress=False)
     with pytest.raises(KdlabError, match="recorded no probes"):
         WatchItLearn(bare, TEXTS, LABEL_NAMES)
+
+
+def test_a_typed_text_joins_as_if_it_had_been_a_probe(task, student, teacher, world):
+    """The oracle: a run whose probes had that text from the beginning."""
+    typed = "the pizza was good ."
+    twin = new_classifier(task.tokenizer, task.label_names, layers=1, width=32, seed=1)
+    stage = with_teacher(8, learning_rate=3e-3)
+    expected = distill(twin, task["transfer"], stage, teacher, probes=task.encode([typed]), progress=False)
+    run = distill(student, task["transfer"], stage, teacher, probes=task.encode(TEXTS), keep_weights=True,
+                  progress=False)
+    widget = WatchItLearn(run, TEXTS, LABEL_NAMES, student=student, tokenizer=task.tokenizer, teacher=teacher,
+                          world=world)
+    after = predict(student, task.encode(TEXTS))
+    widget.text.value = typed
+    for number in (0, 3, 8):
+        widget.moment.index = number
+        state = widget.state()
+        assert np.allclose(state.student, expected.probe_logits[number][0].double().softmax(-1), atol=1e-6)
+        assert np.allclose(state.teacher, predict(teacher, task.encode([typed]))[0].softmax(-1), atol=1e-6)
+        assert np.allclose(state.truth, world.posterior(typed))
+    assert torch.equal(predict(student, task.encode(TEXTS)), after), "the student itself stays as it is"
+    widget.text.value = "xyzzy"
+    assert widget.state().truth is None and "No truth is shown" in widget.message.value
+    widget.text.value = " "
+    assert 'role="alert"' in widget.message.value and "the text is empty" in widget.message.value
+    for i in range(20):
+        widget.text.value = f"text {i}"
+    assert len(widget.typed) <= 8
+
+
+def test_typing_into_a_run_that_kept_no_weights_is_refused(run, student, task):
+    with pytest.raises(KdlabError, match="kept its weights at 0 of 13 moments"):
+        WatchItLearn(run, TEXTS, LABEL_NAMES, student=student, tokenizer=task.tokenizer)
 
 
 def test_static_pictures_carry_words():

@@ -72,7 +72,8 @@ class Moment:
     """One moment of a training run: the student on one text, and where on the curves that is.
 
     teacher, student, truth: probabilities (C,) at temperature 1. curves: each loss term's name -> its
-    value at every step. step: the steps taken so far.
+    value at every step. step: the steps taken so far; total: those planned, where the axis ends, if there are more
+    than the curves have.
     """
 
     labels: tuple[str, ...]
@@ -83,15 +84,21 @@ class Moment:
     curves: dict[str, Sequence[float]]
     numbers: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    total: int = 0
 
     @property
     def frame(self) -> tuple:
-        return self.labels, self.teacher is None, self.truth is None, id(self.curves)
+        lengths = tuple(len(values) for values in self.curves.values())
+        return self.labels, self.teacher is None, self.truth is None, id(self.curves), lengths
 
     def describe(self) -> str:
+        """The picture in words and numbers, for its alt text."""
         numbers = " ".join(f"{name} {value:.3f}." for name, value in self.numbers.items())
+        losses = " ".join(f"Loss of {name} {values[self.step - 1]:.3f}." for name, values in self.curves.items()
+                          if 0 < self.step <= len(values) and values[self.step - 1] is not None)
         return (f"Bar chart after step {self.step}. "
-                f"{_in_words(self.labels, self.teacher, self.student, self.truth)} {numbers}")
+                f"{_in_words(self.labels, self.teacher, self.student, self.truth)} {numbers} {losses} "
+                f"{self.note}").strip()
 
 
 def frame_moment(axes: Sequence[Axes], state: Moment) -> None:
@@ -104,6 +111,8 @@ def frame_moment(axes: Sequence[Axes], state: Moment) -> None:
     axes[1].set_xlabel("step", fontsize=9)
     axes[1].set_title("loss (running mean)", fontsize=10)
     axes[1].set_ylim(bottom=0)
+    if state.total:
+        axes[1].set_xlim(0, state.total)
     if state.curves:
         axes[1].legend(frameon=False, fontsize=9)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import sys
 import threading
 from collections.abc import Callable, Sequence
 
@@ -52,7 +53,7 @@ class PictureWidget(ipywidgets.VBox):
     """Controls above a picture and a line of numbers; a subclass gives `state()` and the controls.
 
     Where no kernel runs, the page shows the picture of `static_state()`, with its description as alt
-    text. What goes wrong is said in the widget.
+    text. What goes wrong is said in the widget. A notebook cell that is run again closes the widgets of its last run.
     """
 
     HEIGHT = "300px"    # fixed, so that nothing on the page moves when the picture changes
@@ -63,7 +64,15 @@ class PictureWidget(ipywidgets.VBox):
         self.shown = ipywidgets.HTML(layout=ipywidgets.Layout(height=self.HEIGHT, overflow="hidden"))
         self.message = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="2.2em"))
         super().__init__([*controls, self.shown, self.message])
+        _replace_in_cell(self)
         self.refresh()
+
+    def close(self) -> None:
+        """Take the widget off the page and let go of all that it holds: controls, callbacks, figure."""
+        for part in _parts(self):
+            part.unobserve_all()
+            ipywidgets.Widget.close(part)
+        self.picture = None
 
     def state(self):
         """What the picture shows now. Raises ValueError with a sentence where the input is no good."""
@@ -76,6 +85,8 @@ class PictureWidget(ipywidgets.VBox):
     def refresh(self, *_) -> None:
         """Draw the present state in place of the last one; keep the last one if it cannot be drawn."""
         with self.drawing:      # the state is read inside, so that the last one drawn is the latest
+            if self.picture is None:
+                return
             try:
                 state = self.state()
                 data = base64.b64encode(self.picture.png(state)).decode()
@@ -97,3 +108,39 @@ class PictureWidget(ipywidgets.VBox):
             bundle["image/png"] = base64.b64encode(self.picture.png(state)).decode()
         bundle["text/plain"] = state.describe()
         return bundle, {"image/png": {"alt": state.describe()}}
+
+
+def _parts(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:
+    """A widget and all that belongs to it: children, layouts, styles."""
+    found: dict[int, ipywidgets.Widget] = {}
+    waiting = [widget]
+    while waiting:
+        part = waiting.pop()
+        if id(part) not in found:
+            found[id(part)] = part
+            held = [getattr(part, name) for name in part.keys]
+            waiting += [x for value in held for x in (value if isinstance(value, tuple) else (value,))
+                        if isinstance(x, ipywidgets.Widget)]
+    return list(found.values())
+
+
+_in_cell: dict[str, tuple[str, list[PictureWidget]]] = {}     # a cell's name -> its last run and what that has made
+
+
+def _replace_in_cell(widget: PictureWidget) -> None:
+    """Remember the widget by the cell that makes it, and close those of an earlier run of the same cell.
+
+    Who runs a notebook says which cell a request is from (JupyterLab, Notebook and VS Code do); otherwise nothing is
+    remembered.
+    """
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    parent = shell.kernel.get_parent() if hasattr(shell, "kernel") else {}
+    cell, request = parent.get("metadata", {}).get("cellId"), parent.get("header", {}).get("msg_id")
+    if cell is None:
+        return
+    before, made = _in_cell.get(cell, (request, []))
+    if before != request:
+        for old in made:
+            old.close()
+        made = []
+    _in_cell[cell] = (request, [*made, widget])

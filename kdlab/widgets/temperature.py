@@ -81,7 +81,7 @@ class TemperatureExplorer(PictureWidget):
             truth, note = None, ""
         else:
             p_logits, q_logits = self._of_text()
-            truth, note = _truth(self.world, self.text.value)
+            truth, note = posterior_of(self.world, self.text.value)
         return tempered(self.labels, p_logits, q_logits, truth, self.T.value, note)
 
 
@@ -99,7 +99,7 @@ def tempered(labels: tuple[str, ...], p_logits: Tensor, q_logits: Tensor, truth,
                     ((q.softmax(-1) - p.softmax(-1)) / T).numpy(), numbers, note)
 
 
-def _truth(world: World | None, text: str) -> tuple:
+def posterior_of(world: World | None, text: str) -> tuple:
     """The posterior, or None and why there is none: a learner may type anything."""
     try:
         return (world.posterior(text) if world else None), ""

@@ -1,41 +1,67 @@
-"""Watch it learn: replay a student's distribution on chosen texts over training. Lessons 00 and 01."""
+"""Watch it learn: replay a student's distribution on chosen texts over training. Lessons 00, 01 and 03 to 05."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import ipywidgets
 import torch
 from torch import Tensor
+from torch.func import functional_call
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import losses
+from ..batches import Rows
+from ..corpus import World
 from ..distill import Run
 from ..errors import KdlabError
+from ..measure import predict
 from ..plots import Moment, draw_moment, frame_moment
+from ..tasks import encode_texts
 from .picture import Picture, PictureWidget
+from .temperature import posterior_of
+
+TYPED_KEPT = 8
 
 
 class WatchItLearn(PictureWidget):
     """A slider through a run's recorded moments, beside the curves of its loss terms.
 
-    run: from `distill(..., probes=...)`; texts: the probes' texts, in order; teacher_logits (probes, C)
-    and truth (probes, C) are shown where given.
+    run: from `distill(..., probes=...)`; texts: the probes' texts, in order; teacher_logits (probes, C) and truth
+    (probes, C) are shown where given. With the `student` and a `tokenizer`, and a run that kept its weights
+    (`distill(..., keep_weights=True)`), a text may also be typed: the student reads it as it was at each moment, and
+    the `teacher` and the `world`, where given, say what they make of it.
     """
 
-    def __init__(self, run: Run, texts: Sequence[str], labels: Sequence[str],
-                 teacher_logits: Tensor | None = None, truth=None) -> None:
+    def __init__(self, run: Run, texts: Sequence[str], labels: Sequence[str], teacher_logits: Tensor | None = None,
+                 truth=None, *, student: PreTrainedModel | None = None,
+                 tokenizer: PreTrainedTokenizerBase | None = None, teacher: PreTrainedModel | None = None,
+                 world: World | None = None) -> None:
         if not run.probe_steps:
             raise KdlabError("this run recorded no probes; call distill(..., probes=task.encode(texts))")
         if len(texts) != len(run.probe_logits[0]):
             raise KdlabError(f"{len(texts)} texts were given for {len(run.probe_logits[0])} probes; give the "
                              "texts that were encoded as probes, in the same order")
+        typing = student is not None and tokenizer is not None
+        if typing and len(run.weights) != len(run.probe_steps):
+            raise KdlabError(f"the run kept its weights at {len(run.weights)} of {len(run.probe_steps)} moments, so "
+                             "a typed text cannot be followed through it; train in one go with "
+                             "distill(..., keep_weights=True), or leave the student out here")
         self.run, self.labels = run, tuple(labels)
-        self.teacher_logits = teacher_logits
-        self.truth = None if truth is None else torch.as_tensor(truth).double()
+        truth = None if truth is None else torch.as_tensor(truth)
+        logits = torch.stack(run.probe_logits)          # (moments, probes, C)
+        self.known = {text: (logits[:, i], None if teacher_logits is None else teacher_logits[i],
+                             None if truth is None else truth[i], "") for i, text in enumerate(texts)}
+        self.typed: dict[str, tuple] = {}
+        self.student, self.tokenizer, self.teacher, self.world = student, tokenizer, teacher, world
         self.curves = {k: v for k, v in run.history.items() if k not in ("step", "stage", "loss")}
         style, wide = {"description_width": "6.5em"}, ipywidgets.Layout(width="98%")
-        self.text = ipywidgets.Dropdown(options=[(t, i) for i, t in enumerate(texts)], description="text",
-                                        style=style, layout=wide)
+        if typing:
+            self.text = ipywidgets.Combobox(value=texts[0], options=list(texts), description="text", style=style,
+                                            layout=wide, continuous_update=False,
+                                            placeholder="pick a text, or type one")
+        else:
+            self.text = ipywidgets.Dropdown(options=list(texts), description="text", style=style, layout=wide)
         last = len(run.probe_steps) - 1
         self.moment = ipywidgets.SelectionSlider(
             options=[(str(step), i) for i, step in enumerate(run.probe_steps)], value=0, description="step",
@@ -47,24 +73,58 @@ class WatchItLearn(PictureWidget):
             control.observe(self.refresh, "value")
 
     def state(self) -> Moment:
-        return self._at(self.text.value, self.moment.value)
+        return self._at(self.moment.value)
 
     def static_state(self) -> Moment:
         """The end of the training: a page without a kernel cannot play."""
-        return self._at(self.text.value, len(self.run.probe_steps) - 1)
+        return self._at(len(self.run.probe_steps) - 1)
 
-    def _at(self, text: int, moment: int) -> Moment:
-        q = self.run.probe_logits[moment][text].double()
-        if not q.isfinite().all():
-            raise KdlabError(f"the student's logits after step {self.run.probe_steps[moment]} are not finite")
-        p = None if self.teacher_logits is None else self.teacher_logits[text].double()
-        truth = None if self.truth is None else self.truth[text]
-        numbers = {}
-        if p is not None:
-            numbers["KL(p||q)"] = losses.kl_divergence(p, q).item()
-        if truth is not None:
-            numbers["KL(truth||q)"] = losses.kl_divergence(truth.log(), q).item()
-        if p is not None and truth is not None:
-            numbers["KL(truth||p)"] = losses.kl_divergence(truth.log(), p).item()
-        return Moment(self.labels, self.run.probe_steps[moment], None if p is None else p.softmax(-1).numpy(),
-                      q.softmax(-1).numpy(), None if truth is None else truth.numpy(), self.curves, numbers)
+    def _at(self, number: int) -> Moment:
+        text = self.text.value
+        q_logits, p_logits, truth, note = self.known.get(text) or self._read(text)
+        return moment(self.labels, self.run.probe_steps[number], q_logits[number], p_logits, truth, self.curves, note)
+
+    def _read(self, text: str) -> tuple:
+        """What the student made of a typed text at each moment, (moments, C), the teacher's logits, the truth, and a
+        note."""
+        if not text.strip():
+            raise KdlabError("the text is empty; pick one from the list or type a few words")
+        if text not in self.typed:
+            rows = Rows(encode_texts([text], self.tokenizer), self.tokenizer.pad_token_id)
+            q_logits = torch.cat([predict(_Earlier(self.student, weights), rows) for weights in self.run.weights])
+            while len(self.typed) >= TYPED_KEPT:
+                del self.typed[next(iter(self.typed))]
+            self.typed[text] = (q_logits, None if self.teacher is None else predict(self.teacher, rows)[0],
+                                *posterior_of(self.world, text))
+        return self.typed[text]
+
+
+class _Earlier(torch.nn.Module):
+    """A model as it was when it had other weights; its own stay as they are."""
+
+    def __init__(self, model: PreTrainedModel, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.model, self.weights = model, weights
+        self.config = model.config
+
+    def forward(self, **inputs):
+        return functional_call(self.model, self.weights, (), inputs)
+
+
+def moment(labels: tuple[str, ...], step: int, q_logits: Tensor, p_logits: Tensor | None, truth,
+           curves: Mapping[str, Sequence[float]], note: str = "", total: int = 0) -> Moment:
+    """The picture's state after `step` steps, for the logits (C,) of student and teacher and the truth (C,)."""
+    q = q_logits.double()
+    if not q.isfinite().all():
+        raise KdlabError(f"the student's logits after step {step} are not finite")
+    p = None if p_logits is None else p_logits.double()
+    truth = None if truth is None else torch.as_tensor(truth).double()
+    numbers = {}
+    if p is not None:
+        numbers["KL(p||q)"] = losses.kl_divergence(p, q).item()
+    if truth is not None:
+        numbers["KL(truth||q)"] = losses.kl_divergence(truth.log(), q).item()
+    if p is not None and truth is not None:
+        numbers["KL(truth||p)"] = losses.kl_divergence(truth.log(), p).item()
+    return Moment(labels, step, None if p is None else p.softmax(-1).numpy(), q.softmax(-1).numpy(),
+                  None if truth is None else truth.numpy(), curves, numbers, note, total)

@@ -1,0 +1,184 @@
+"""Live run: start, pause, resume and stop a distillation from the page, and watch it while it goes on. Lesson 01."""
+
+from __future__ import annotations
+
+import html
+import threading
+import time
+from collections.abc import Sequence
+
+import ipywidgets
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .. import preflight
+from ..batches import Rows
+from ..corpus import World
+from ..distill import distill
+from ..errors import KdlabError
+from ..interrupt import on_kernel_interrupt
+from ..measure import predict
+from ..plots import Moment, draw_moment, frame_moment
+from ..run import Run, Stage
+from ..tasks import encode_texts
+from .picture import Picture, PictureWidget
+from .temperature import posterior_of
+from .watch import moment
+
+SECONDS_BETWEEN = 0.4       # two pictures of a run under way: it moves, and costs the training little
+READY, RUNNING, PAUSED, ENDED = "ready", "running", "paused", "ended"
+
+
+class LiveRun(PictureWidget):
+    """A distillation in a thread of its own: the notebook stays usable, and a kernel interrupt ends it like "stop".
+
+    student, data, stages, teacher and the options are those of `kdlab.distill.distill`; the student is a classifier and
+    is trained in place. texts: to choose from, others may be typed; world: tells the true posterior of a text of its
+    grammar. `run` is the run so far, `wait()` returns it when it has ended. While it trains, use the student from
+    nowhere else; other cells that draw torch's random numbers change those of a student with dropout.
+
+    Raises `KdlabError` for a student that is no classifier and for a run that cannot be right, as `distill` does. What
+    goes wrong later is said in the widget.
+    """
+
+    def __init__(self, student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[Stage],
+                 teacher: PreTrainedModel | None = None, *, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str],
+                 world: World | None = None, **options) -> None:
+        self.go_on, self.stopping = threading.Event(), False    # first: what is refused below is closed, too
+        if not _classifies(student):
+            raise KdlabError(f"a live run shows what a classifier says of a text, and this is a "
+                             f"{type(student).__name__}; train it with distill(...), or give a classifier")
+        stages = [stages] if isinstance(stages, Stage) else list(stages)
+        preflight.check(student, teacher, Rows(data, tokenizer.pad_token_id), stages)
+        self.student, self.tokenizer, self.world = student, tokenizer, world
+        self.teacher = teacher if teacher is not None and _classifies(teacher) else None
+        self.total = sum(stage.steps for stage in stages)
+        self.job = lambda: distill(student, data, stages, teacher, progress=False, watch=self._after_step, **options)
+        self.labels = tuple(student.config.id2label.values())
+        self.phase, self.run, self.seen, self.error = READY, Run(), {}, ""
+        self.stale, self.drawn_at = False, 0.0
+        self.trained, self.resumed_at = 0.0, 0.0        # seconds of training before the last pause; when it went on
+        self.thread: threading.Thread | None = None
+        style = {"description_width": "6.5em"}
+        self.text = ipywidgets.Combobox(value=texts[0], options=list(texts), description="text", style=style,
+                                        layout=ipywidgets.Layout(width="98%"), continuous_update=False,
+                                        placeholder="pick a text, or type one")
+        self.go = ipywidgets.Button(description="start", icon="play", tooltip="start the run")
+        self.halt = ipywidgets.Button(description="stop", icon="stop", tooltip="end the run", disabled=True)
+        self.bar = ipywidgets.IntProgress(min=0, max=self.total, description="steps", style=style,
+                                          layout=ipywidgets.Layout(width="50%"))
+        super().__init__(Picture(frame_moment, draw_moment),
+                         [self.text, ipywidgets.HBox([self.go, self.halt, self.bar])])
+        self.text.observe(self.refresh, "value")
+        self.go.on_click(self._go)
+        self.halt.on_click(self.stop)
+
+    def wait(self, seconds: float | None = None) -> Run:
+        """The run when it has ended, or after so many seconds."""
+        if self.thread:
+            self.thread.join(seconds)
+        return self.run
+
+    def stop(self, *_) -> None:
+        """End the run after the step under way; the student stays as it is then."""
+        self.stopping = True
+        self.go_on.set()
+
+    def close(self) -> None:
+        """Ends the run, too: when its cell is run again, or the widget is thrown away."""
+        self.stop()
+        super().close()
+
+    def refresh(self, *_) -> None:
+        """While the run trains, only its own thread may read the student: then the picture follows within a step."""
+        with self.drawing:
+            if self.phase == RUNNING and threading.current_thread() is not self.thread:
+                self.stale = True
+                return
+            self.drawn_at, self.stale = time.perf_counter(), False
+            super().refresh()
+
+    def state(self) -> Moment:
+        text = self.text.value
+        if not text.strip():
+            raise KdlabError("the text is empty; pick one from the list or type a few words")
+        rows = Rows(encode_texts([text], self.tokenizer), self.tokenizer.pad_token_id)
+        if text not in self.seen:
+            self.seen = {text: (None if self.teacher is None else predict(self.teacher, rows)[0],
+                                *posterior_of(self.world, text))}
+        p_logits, truth, note = self.seen[text]
+        curves = {k: list(v) for k, v in self.run.history.items() if k not in ("step", "stage", "loss")}
+        return moment(self.labels, self.run.steps, predict(self.student, rows)[0], p_logits, truth, curves,
+                      f"{self._progress()} {note}".strip(), self.total)
+
+    def _progress(self) -> str:
+        steps, seconds = self.run.steps, self.trained
+        if self.error:
+            return self.error
+        if self.phase == READY:
+            return f"Ready for {self.total} steps."
+        if self.phase == RUNNING:
+            seconds += time.perf_counter() - self.resumed_at
+        rate = steps / seconds if seconds > 0 else 0.0
+        left = f", about {(self.total - steps) / rate:.0f} s left" if rate and self.phase != ENDED else ""
+        what = "Done" if steps == self.total else "Stopped" if self.phase == ENDED else self.phase.capitalize()
+        return f"{what}: step {steps} of {self.total}, {rate:.1f} steps a second{left}."
+
+    def _go(self, _) -> None:
+        """Start, pause or resume, whichever the button says."""
+        with self.drawing:      # nobody reads the student while it goes on
+            if self.phase == READY:
+                self.thread = threading.Thread(target=self._train, name="kdlab live run", daemon=True)
+                self._set(RUNNING)
+                self.thread.start()
+            elif self.phase == RUNNING:
+                self.go_on.clear()      # the run pauses itself after the step under way
+            elif self.phase == PAUSED:
+                self._set(RUNNING)
+
+    def _set(self, phase: str) -> None:
+        if self.phase == RUNNING:
+            self.trained += time.perf_counter() - self.resumed_at
+        self.phase, self.resumed_at = phase, time.perf_counter()
+        self.go.description, self.go.icon = {READY: ("start", "play"), RUNNING: ("pause", "pause"),
+                                             PAUSED: ("resume", "play"), ENDED: ("ended", "check")}[phase]
+        self.go.tooltip = f"{self.go.description} the run" if phase != ENDED else "run the cell again for another run"
+        self.go.disabled, self.halt.disabled = phase == ENDED, phase == ENDED
+        if phase == RUNNING:
+            self.go_on.set()
+
+    def _train(self) -> None:
+        forget = on_kernel_interrupt(self.stop)
+        try:
+            self.run = self.job()
+        except Exception as error:      # whatever it is, the page is where the learner looks
+            self.error = f"The run ended with an error: {error}"
+        finally:
+            forget()
+            with self.drawing:
+                self._set(ENDED)
+                self.bar.value, self.bar.bar_style = self.run.steps, "danger" if self.error else "success"
+                self.refresh()
+                if self.error:
+                    self.message.value = f'<p role="alert"><b>{html.escape(self.error)}</b></p>'
+
+    def _after_step(self, run: Run) -> bool:
+        """Called by the run, in its thread, between two steps."""
+        self.run = run
+        if not self.go_on.is_set() and not self.stopping:
+            with self.drawing:
+                self._set(PAUSED)
+                self.bar.value = run.steps
+                self.refresh()
+            self.go_on.wait()
+            with self.drawing:      # "stop" may have woken it, not "resume"
+                if self.phase == PAUSED:
+                    self._set(RUNNING)
+        elif self.stale or time.perf_counter() - self.drawn_at > SECONDS_BETWEEN:
+            self.bar.value = run.steps
+            self.refresh()
+        return self.stopping
+
+
+def _classifies(model: PreTrainedModel) -> bool:
+    return type(model).__name__.endswith("ForSequenceClassification")
