@@ -1,0 +1,212 @@
+"""How long from the press of a key to the changed picture, in a real JupyterLab in headless Chromium?
+
+For each widget 100 presses, one after another: from the browser's key event to the end of the frame that shows the new
+picture, decoded. Beside them the temperature explorer as `interact` with inline figures would do it, in the same
+notebook. And drawing alone: `Picture.png` of the states that such presses run through, in this process.
+
+    python benchmarks/widgets.py [--presses N] [--quick] [--json FILE]
+
+Needs what the browser tests need: tests/requirements.txt and a Chromium. `--quick` presses 30 times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import nbformat  # noqa: E402
+from lab import chromium, errors, jupyterlab, open_widget, run_all  # noqa: E402
+
+SETUP = """
+import sys
+sys.path.insert(0, {root!r})
+import torch
+from kdlab.corpus import World
+from kdlab.distill import distill
+from kdlab.measure import predict
+from kdlab.models import load_classifier, load_masked_lm, new_classifier
+from kdlab.plots import Contender
+from kdlab.recipes.soft_targets import with_teacher
+from kdlab.tasks import builtin_task
+from kdlab.widgets import *
+
+world = World("restaurant")
+bert, tokenizer = load_masked_lm("restaurant-bert")
+teacher, _ = load_classifier("restaurant-teacher")
+task = builtin_task("restaurant", labelled=200, unlabelled=400)
+student = new_classifier(tokenizer, task.label_names, layers=2, width=64, heads=4)
+texts = world.texts(8, seed=3)[0]
+run = distill(student, task["transfer"], with_teacher(61), teacher, probes=task.encode(texts), progress=False)
+contenders = [Contender(student=s, method=m, scores={{"accuracy": (0.4 + i / 50, 0.41 + i / 50)}},
+                        costs={{"parameters": 1e5 * (i + 1)}})
+              for i, (s, m) in enumerate([(s, m) for s in "ABC" for m in ("labels", "soft", "recipe")])]
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A widget to be measured. code: makes it; alt: how its picture's description begins; control: role and place of
+    what is pressed; keys: there and back again; back: after how many presses the other key's turn comes; state: the
+    attribute and values that the control runs through, for drawing alone."""
+
+    code: str
+    alt: str
+    control: tuple[str, int]
+    keys: tuple[str, str] = ("ArrowRight", "ArrowLeft")
+    back: int = 25
+
+
+WIDGETS = {
+    "temperature": Measured("TemperatureExplorer(teacher, student, tokenizer, texts, world)",
+                            "Bar chart at temperature", ("slider", -1)),
+    "watch": Measured("WatchItLearn(run, texts, task.label_names, predict(teacher, task.encode(texts)), "
+                      "world.posteriors(texts))", "Bar chart after step", ("slider", -1)),
+    "layer_map": Measured("LayerMapBuilder(student, bert, tokenizer, texts)", "A layer map", ("combobox", 2),
+                          ("ArrowDown", "ArrowUp"), 2),
+    "attention": Measured("AttentionSideBySide(bert, student, tokenizer, texts)", "Three maps of attention",
+                          ("slider", -1), back=3),
+    "builder": Measured("BottleneckBuilder('BERT-base')", "Three charts of size", ("slider", 1), ("ArrowLeft",
+                        "ArrowRight"), 10),
+    "which_one": Measured("WhichOne(contenders)", "Scatter of accuracy", ("combobox", 2), ("ArrowDown", "ArrowUp"), 8),
+    "direction": Measured("KLDirection()", "A bump fitted to two", ("slider", 0)),
+}
+INTERACT = """
+import matplotlib.pyplot as plt
+from ipywidgets import FloatLogSlider, interact
+p_logits, q_logits = (predict(m, task.encode(texts[:1]))[0].double() for m in (teacher, student))
+def show(T):
+    p, q = (p_logits / T).softmax(-1), (q_logits / T).softmax(-1)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.2, 3))
+    left.bar([i - 0.2 for i in range(5)], p, 0.38)
+    left.bar([i + 0.2 for i in range(5)], q, 0.38)
+    right.bar(range(5), (q - p) / T)
+    left.set_ylim(0, 1.15)
+    left.set_title(f"T = {T:.2f}")
+    plt.show()
+interact(show, T=FloatLogSlider(value=1, base=2, min=-3, max=4.5, step=1 / 16))
+"""
+# Called with the element around a picture. After `kdlabNext`, `kdlabWait` resolves to the milliseconds from the next
+# key event to the end of the first frame in which another picture is decoded and painted.
+WATCHER = """
+box => {
+    let pressed = 0, done = null, before = '';
+    const source = () => box.querySelector('img')?.src;
+    document.addEventListener('keydown', e => { pressed = e.timeStamp; }, true);
+    new MutationObserver(async () => {
+        const image = box.querySelector('img');
+        if (!image || image.src === before || !done || !pressed) return;
+        const since = pressed, resolve = done;
+        try { await image.decode(); } catch (error) { return; }     // replaced before it was shown
+        requestAnimationFrame(() => {
+            const channel = new MessageChannel();
+            channel.port1.onmessage = () => {
+                if (done === resolve) { done = null; resolve(performance.now() - since); } };
+            channel.port2.postMessage(0); });
+    }).observe(box, {childList: true, subtree: true, attributes: true, attributeFilter: ['src']});
+    window.kdlabNext = () => {
+        pressed = 0;
+        before = source();
+        window.kdlabWait = new Promise(resolve => { done = resolve; }); };
+}
+"""
+
+
+def presses(page, box, control, keys: tuple[str, str], back: int, count: int) -> list[float]:
+    """Milliseconds of `count` presses, and of none of the five before them."""
+    box.evaluate(WATCHER)
+    control.focus()
+    times = []
+    for i in range(count + 5):
+        page.evaluate("window.kdlabNext()")
+        page.keyboard.press(keys[(i // back) % 2])
+        times.append(page.evaluate(
+            "Promise.race([window.kdlabWait, new Promise(r => setTimeout(() => r(-1), 5000))])"))
+        if times[-1] < 0:
+            raise SystemExit(f"press {i + 1} changed no picture within five seconds")
+        page.wait_for_timeout(30)
+    return times[5:]
+
+
+def in_the_browser(name: str, count: int, root: Path) -> list[float]:
+    """Presses in a notebook of its own, so that no other widget is on the page."""
+    cells = [SETUP.format(root=str(ROOT)), INTERACT if name == "interact" else WIDGETS[name].code]
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    nbformat.write(notebook, root / f"{name}.ipynb")
+    with chromium() as browser, jupyterlab(root) as address:
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(60_000)
+        if name == "interact":
+            run_all(page, address(name))
+            if said := errors(page):
+                raise SystemExit(said[0])
+            box = page.locator(".widget-interact").first
+            return presses(page, box.element_handle(), box.get_by_role("slider").first, ("ArrowRight", "ArrowLeft"),
+                           25, count)
+        one = WIDGETS[name]
+        _, box = open_widget(page, address(name), one.alt)
+        control = box.get_by_role(one.control[0]).nth(one.control[1])
+        return presses(page, box.element_handle(), control, one.keys, one.back, count)
+
+
+def drawing_alone(name: str, count: int) -> list[float]:
+    """Milliseconds of drawing the states that a control runs through, encoded as they are sent."""
+    space: dict = {}
+    exec(SETUP.format(root=str(ROOT)), space)
+    widget = eval(WIDGETS[name].code, space)
+    steps = {"temperature": ("T", lambda i: 2 ** (-1 + (i % 25) / 16)), "watch": ("moment", lambda i: i % 60),
+             "layer_map": ("source", lambda i: 1 + i % 4), "attention": ("head", lambda i: 1 + i % 4),
+             "builder": ("depth", lambda i: 2 + i % 10), "direction": ("apart", lambda i: 3 + (i % 25) / 10),
+             "which_one": ("pointer", lambda i: widget.pointer.options[i % 9])}[name]
+    times = []
+    for i in range(count + 5):
+        getattr(widget, steps[0]).value = steps[1](i)
+        state = widget.state()
+        began = time.perf_counter()
+        widget.picture.png(state)
+        times.append(1e3 * (time.perf_counter() - began))
+    return times[5:]
+
+
+def p95(times: list[float]) -> float:
+    return statistics.quantiles(times, n=20)[-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--presses", type=int, default=100)
+    parser.add_argument("--widgets", nargs="+", default=list(WIDGETS), choices=list(WIDGETS))
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    options = parser.parse_args()
+    count = 30 if options.quick else options.presses
+    figures: dict[str, float] = {}
+    print(f"{'widget':<14}{'median ms':>11}{'p95 ms':>9}{'drawing p95 ms':>17}")
+    with tempfile.TemporaryDirectory() as root:
+        for name in [*options.widgets, "interact"]:
+            times = in_the_browser(name, count, Path(root))
+            figures |= {f"{name}_median_ms": statistics.median(times), f"{name}_p95_ms": p95(times)}
+            line = f"{name:<14}{figures[f'{name}_median_ms']:>11.1f}{figures[f'{name}_p95_ms']:>9.1f}"
+            if name != "interact":
+                figures[f"{name}_draw_p95_ms"] = p95(drawing_alone(name, count))
+                line += f"{figures[f'{name}_draw_p95_ms']:>17.1f}"
+            print(line, flush=True)
+    if "temperature" in options.widgets:
+        figures["ratio_to_interact"] = figures["interact_median_ms"] / figures["temperature_median_ms"]
+        print(f"interact takes {figures['ratio_to_interact']:.1f} times as long as the temperature explorer")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
