@@ -106,7 +106,7 @@ def test_two_processes_that_write_the_same_folder_leave_one_of_the_two(tmp_path)
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(60)
+        writer.join(300)
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert (folder / "a").read_text() == (folder / "b").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["shared"]

@@ -124,9 +124,35 @@ def test_the_replay_shows_the_recorded_student(run, task, teacher, student, worl
     assert np.allclose(state.student, predict(student, task.encode(TEXTS))[1].softmax(-1), atol=1e-6)
     assert state.numbers["KL(truth||q)"] == pytest.approx(
         float((truth[1] * np.log(np.maximum(truth[1], 1e-300) / state.student)).sum()), abs=1e-6)
-    widget.play.value = 7
-    assert widget.state().step == run.probe_steps[7] == 7
+    widget.step.value = 7
+    assert widget.state().step == run.probe_steps[7] == 7 and widget.moment.index == 7
     assert np.allclose(widget.state().student, run.probe_logits[7][1].double().softmax(-1))
+
+
+def test_the_replay_plays_to_the_end_and_begins_anew_and_stops(run):
+    widget = WatchItLearn(run, TEXTS, LABEL_NAMES)
+    widget.play.seconds = 0.01
+    for _ in range(2):                              # the second time from the end, so from the start again
+        widget.play.value = True
+        widget.play.thread.join(60)
+        assert widget.state().step == 12 and not widget.play.value and widget.play.icon == "play"
+    widget.moment.index, widget.play.seconds = 0, 60
+    widget.play.value = True
+    widget.close()
+    assert widget.play.comm is None, "and its thread ends at the next step"
+
+
+def test_a_field_stands_for_its_slider_and_the_slider_for_its_field(explorer):
+    field = next(box.children[1] for box in explorer.children
+                 if getattr(box, "children", ())[:1] == (explorer.T,))
+    assert field.description == explorer.T.description == "temperature"
+    assert (field.min, field.max) == (2**-3, 2**4.5)
+    explorer.T.value = 2**0.5
+    assert field.value == 1.41 and explorer.T.value == 2**0.5, "rounding does not move the slider"
+    field.value = 3
+    assert explorer.T.value == 3 and explorer.state().T == 3
+    field.value = 1_000                             # an ipywidgets field keeps to its bounds
+    assert explorer.T.value == pytest.approx(2**4.5)
 
 
 def test_a_page_without_kernel_shows_the_end_with_words(run, task, teacher):

@@ -16,6 +16,7 @@ from ..layer_map import LayerMap, uniform
 from ..plots.attention import KINDS, PANELS, SideBySide, draw_side_by_side, frame_side_by_side
 from ..tasks import encode_texts
 from ..trace import Attention, trace_teacher
+from .controls import with_field
 from .picture import Picture, PictureWidget
 
 TEXTS_KEPT = 8
@@ -32,8 +33,6 @@ class AttentionSideBySide(PictureWidget):
     Raises `KdlabError` for models whose heads differ in number or whose attention cannot be captured, and for a
     layer map that points outside them.
     """
-
-    HEIGHT = "390px"
 
     def __init__(self, teacher: nn.Module, student: nn.Module, tokenizer: PreTrainedTokenizerBase,
                  texts: Sequence[str], layers: LayerMap | None = None) -> None:
@@ -56,7 +55,7 @@ class AttentionSideBySide(PictureWidget):
         self.head = ipywidgets.IntSlider(value=1, min=1, max=ours.num_attention_heads, description="head", style=style)
         self.kind = ipywidgets.ToggleButtons(options=list(KINDS), description="show", style=style)
         super().__init__(Picture(frame_side_by_side, draw_side_by_side, PANELS),
-                         [self.text, ipywidgets.HBox([self.pair, self.head]), self.kind])
+                         [self.text, ipywidgets.HBox([self.pair, with_field(self.head)]), self.kind])
         for control in (self.text, self.pair, self.head, self.kind):
             control.observe(self.refresh, "value")
 

@@ -20,6 +20,7 @@ from .. import measure
 from ..architectures import ARCHITECTURES, build, ib_bert_config, mobilebert_config
 from ..errors import KdlabError
 from ..plots.sizes import PANELS, PARTS, Sizes, Weighed, draw_sizes, frame_sizes
+from .controls import with_field
 from .picture import Picture, PictureWidget
 
 VOCABULARY, POSITIONS, SEGMENTS = 30_522, 512, 2
@@ -164,22 +165,24 @@ class BottleneckBuilder(PictureWidget):
         self.latencies = {PRESETS[name]: milliseconds for name, milliseconds in latencies.items()}
         self.last: tuple[Shape, float] | None = None        # what the button measured
         self.setting, self.one_at_a_time = False, threading.Lock()
-        style, layout = {"description_width": "10em"}, ipywidgets.Layout(width="98%")
-        common = {"style": style, "layout": layout}
+        style = {"description_width": "10em"}
+        common = {"style": style, "layout": ipywidgets.Layout(width="98%")}
         self.start = ipywidgets.Dropdown(options=[*PRESETS, OWN], value=start, description="model", **common)
-        self.width = ipywidgets.IntSlider(min=64, max=1024, step=8, description="width", **common)
-        self.depth = ipywidgets.IntSlider(min=1, max=24, description="layers", **common)
+        self.width = ipywidgets.IntSlider(min=64, max=1024, step=8, description="width", style=style)
+        self.depth = ipywidgets.IntSlider(min=1, max=24, description="layers", style=style)
         self.heads = ipywidgets.Dropdown(options=[1], description="heads", **common)
-        self.ffn = ipywidgets.IntSlider(min=64, max=4096, step=8, description="FFN width", **common)
-        self.stacks = ipywidgets.IntSlider(min=1, max=4, description="FFN stacks", **common)
-        self.bottleneck = ipywidgets.IntSlider(min=0, max=1024, step=32, description="bottleneck, or 0", **common)
+        self.ffn = ipywidgets.IntSlider(min=64, max=4096, step=8, description="FFN width", style=style)
+        self.stacks = ipywidgets.IntSlider(min=1, max=4, description="FFN stacks", style=style)
+        self.bottleneck = ipywidgets.IntSlider(min=0, max=1024, step=32, description="bottleneck, or 0", style=style)
         self.queries = ipywidgets.Dropdown(options=[(said, name) for name, said in QUERIES.items()],
                                            description="queries, keys read", **common)
         self.button = ipywidgets.Button(description=MEASURE, layout=ipywidgets.Layout(width="98%"),
                                         tooltip="builds this model with random weights and times it")
         half = ipywidgets.Layout(width="50%")
-        columns = (ipywidgets.VBox([self.start, self.width, self.depth, self.heads, self.ffn], layout=half),
-                   ipywidgets.VBox([self.bottleneck, self.stacks, self.queries, self.button], layout=half))
+        width, depth, ffn, bottleneck, stacks = map(with_field, (self.width, self.depth, self.ffn, self.bottleneck,
+                                                                 self.stacks))
+        columns = (ipywidgets.VBox([self.start, width, depth, self.heads, ffn], layout=half),
+                   ipywidgets.VBox([bottleneck, stacks, self.queries, self.button], layout=half))
         self.controls = (self.width, self.depth, self.heads, self.ffn, self.stacks, self.bottleneck, self.queries)
         self._start_from(start)
         super().__init__(Picture(frame_sizes, draw_sizes, PANELS), [ipywidgets.HBox(columns)])

@@ -10,6 +10,7 @@ import torch
 
 from .. import losses
 from ..plots.direction import PANELS, Bump, Direction, draw_direction, frame_direction
+from .controls import with_field
 from .picture import Picture, PictureWidget
 
 X = np.linspace(-6, 6, 121)
@@ -26,19 +27,20 @@ class KLDirection(PictureWidget):
     """
 
     def __init__(self) -> None:
-        style, half = {"description_width": "6.5em"}, ipywidgets.Layout(width="48%")
-        self.how = ipywidgets.ToggleButtons(options=[*DIVERGENCES, BY_HAND], description="fit", style=style)
+        style = {"description_width": "6.5em"}
+        self.how = ipywidgets.ToggleButtons(options=[*DIVERGENCES, BY_HAND], description="fit",
+                                            style={**style, "button_width": "8em"})
 
         def slider(name: str, value: float, low: float, high: float, step: float) -> ipywidgets.FloatSlider:
-            return ipywidgets.FloatSlider(value=value, min=low, max=high, step=step, description=name, style=style,
-                                          layout=half)
+            return ipywidgets.FloatSlider(value=value, min=low, max=high, step=step, description=name, style=style)
         self.apart = slider("bumps apart", 5.0, 0.0, 8.0, 0.1)
         self.left = slider("left bump", 0.6, 0.05, 0.95, 0.01)
         self.mean = slider("mean", 0.0, -5.0, 5.0, 0.05)
         self.sd = slider("spread", 1.0, 0.5, 4.0, 0.05)
         self._follow()
         super().__init__(Picture(frame_direction, draw_direction, PANELS), [
-            self.how, ipywidgets.HBox([self.apart, self.left]), ipywidgets.HBox([self.mean, self.sd])])
+            self.how, *(ipywidgets.HBox([with_field(one), with_field(other)])
+                        for one, other in ((self.apart, self.left), (self.mean, self.sd)))])
         self.how.observe(self._other_way, "value")
         for control in (self.apart, self.left, self.mean, self.sd):
             control.observe(self.refresh, "value")
@@ -89,7 +91,7 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return (forward(p, middle) + forward(q, middle)) / 2
 
 
-DIVERGENCES: dict[str, Callable] = {"forward KL(p||q)": forward, "reverse KL(q||p)": reverse, "JSD": jensen_shannon}
+DIVERGENCES: dict[str, Callable] = {"forward KL": forward, "reverse KL": reverse, "JSD": jensen_shannon}
 
 
 def fit(p: np.ndarray, divergence: Callable) -> Bump:

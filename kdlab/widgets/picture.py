@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import struct
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from ..plots import new_figure
+
+MESSAGE_HEIGHT = "3.8em"    # two lines: fixed, so that nothing on the page moves when the numbers change
 
 
 class Picture:
@@ -56,13 +59,11 @@ class PictureWidget(ipywidgets.VBox):
     text. What goes wrong is said in the widget. A notebook cell that is run again closes the widgets of its last run.
     """
 
-    HEIGHT = "300px"    # fixed, so that nothing on the page moves when the picture changes
-
     def __init__(self, picture: Picture, controls: Sequence[ipywidgets.Widget]) -> None:
         self.picture = picture
         self.drawing = threading.RLock()    # JupyterLab may deliver events in a thread of their own
-        self.shown = ipywidgets.HTML(layout=ipywidgets.Layout(height=self.HEIGHT, overflow="hidden"))
-        self.message = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="2.2em"))
+        self.shown = ipywidgets.HTML()
+        self.message = ipywidgets.HTML(layout=ipywidgets.Layout(height=MESSAGE_HEIGHT, overflow="auto"))
         super().__init__([*controls, self.shown, self.message])
         _replace_in_cell(self)
         self.refresh()
@@ -89,12 +90,15 @@ class PictureWidget(ipywidgets.VBox):
                 return
             try:
                 state = self.state()
-                data = base64.b64encode(self.picture.png(state)).decode()
+                png = self.picture.png(state)
             except ValueError as error:
                 self.message.value = f'<p role="alert"><b>Not shown:</b> {html.escape(str(error))}</p>'
                 return
-            self.shown.value = (f'<img alt="{html.escape(state.describe())}" style="max-width:100%;height:auto" '
-                                f'src="data:image/png;base64,{data}">')
+            width, height = struct.unpack(">II", png[16:24])        # where a PNG has them
+            # The size in advance keeps the page still, and decoding with the text keeps the picture from flickering.
+            self.shown.value = (f'<img alt="{html.escape(state.describe())}" width="{width}" height="{height}" '
+                                f'decoding="sync" style="max-width:100%;height:auto" '
+                                f'src="data:image/png;base64,{base64.b64encode(png).decode()}">')
             numbers = " &nbsp; ".join(f"{html.escape(k)} = {v:.3f}" for k, v in state.numbers.items())
             self.message.value = f'<p role="status">{numbers} {html.escape(state.note)}</p>'
 

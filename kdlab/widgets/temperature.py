@@ -16,6 +16,7 @@ from ..errors import KdlabError
 from ..measure import predict
 from ..plots import Tempered, draw_tempered, frame_tempered
 from ..tasks import encode_texts
+from .controls import with_field
 from .picture import Picture, PictureWidget
 
 LOGIT_LIMIT = 10.0
@@ -40,18 +41,17 @@ class TemperatureExplorer(PictureWidget):
                                         layout=wide, continuous_update=False,
                                         placeholder="pick a text, or type one")
         self.by_hand = ipywidgets.Checkbox(value=False, description="set the logits by hand", indent=False)
-        self.T = ipywidgets.FloatLogSlider(value=T, base=2, min=-3, max=4.5, step=1 / 16, style=style, layout=wide,
-                                           description="temperature", readout_format=".2f")
+        self.T = ipywidgets.FloatLogSlider(value=T, base=2, min=-3, max=4.5, step=1 / 16, style=style,
+                                           description="temperature")
         self.logits = {name: [ipywidgets.FloatSlider(value=0, min=-LOGIT_LIMIT, max=LOGIT_LIMIT, step=0.1,
-                                                     description=label, readout_format=".1f",
-                                                     style=style, layout=ipywidgets.Layout(width="98%"))
+                                                     description=label, style=style)
                               for label in self.labels] for name in ("teacher", "student")}
-        columns = [ipywidgets.VBox([ipywidgets.HTML(f"<b>{name} logits</b>"), *sliders],
+        columns = [ipywidgets.VBox([ipywidgets.HTML(f"<b>{name} logits</b>"), *map(with_field, sliders)],
                                    layout=ipywidgets.Layout(width="50%"))
                    for name, sliders in self.logits.items()]
         self.hands = ipywidgets.HBox(columns, layout=ipywidgets.Layout(display="none"))
         super().__init__(Picture(frame_tempered, draw_tempered),
-                         [self.text, self.by_hand, self.hands, self.T])
+                         [self.text, self.by_hand, self.hands, with_field(self.T)])
         for control in (self.T, self.text, *self.logits["teacher"], *self.logits["student"]):
             control.observe(self.refresh, "value")
         self.by_hand.observe(self._switch, "value")

@@ -18,19 +18,21 @@ from ..errors import KdlabError
 from ..measure import predict
 from ..plots import Moment, draw_moment, frame_moment
 from ..tasks import encode_texts
+from .controls import Player
 from .picture import Picture, PictureWidget
 from .temperature import posterior_of
 
 TYPED_KEPT = 8
+SECONDS_A_MOMENT = 0.15     # of the replay
 
 
 class WatchItLearn(PictureWidget):
     """A slider through a run's recorded moments, beside the curves of its loss terms.
 
     run: from `distill(..., probes=...)`; texts: the probes' texts, in order; teacher_logits (probes, C) and truth
-    (probes, C) are shown where given. With the `student` and a `tokenizer`, and a run that kept its weights
-    (`distill(..., keep_weights=True)`), a text may also be typed: the student reads it as it was at each moment, and
-    the `teacher` and the `world`, where given, say what they make of it.
+    (probes, C) are shown where given. With the `student` and its `tokenizer`, and a run that kept its weights
+    (`distill(..., keep_weights=True)`), a text may also be typed: the student reads it as it was at each moment. The
+    `teacher` and the `world`, where given, say what they make of any text.
     """
 
     def __init__(self, run: Run, texts: Sequence[str], labels: Sequence[str], teacher_logits: Tensor | None = None,
@@ -48,6 +50,10 @@ class WatchItLearn(PictureWidget):
                              "a typed text cannot be followed through it; train in one go with "
                              "distill(..., keep_weights=True), or leave the student out here")
         self.run, self.labels = run, tuple(labels)
+        if teacher_logits is None and teacher is not None and tokenizer is not None:
+            teacher_logits = predict(teacher, encode_texts(texts, tokenizer))
+        if truth is None and world is not None:
+            truth = world.posteriors(texts)
         truth = None if truth is None else torch.as_tensor(truth)
         logits = torch.stack(run.probe_logits)          # (moments, probes, C)
         self.known = {text: (logits[:, i], None if teacher_logits is None else teacher_logits[i],
@@ -62,15 +68,37 @@ class WatchItLearn(PictureWidget):
                                             placeholder="pick a text, or type one")
         else:
             self.text = ipywidgets.Dropdown(options=list(texts), description="text", style=style, layout=wide)
-        last = len(run.probe_steps) - 1
         self.moment = ipywidgets.SelectionSlider(
             options=[(str(step), i) for i, step in enumerate(run.probe_steps)], value=0, description="step",
-            style=style, layout=ipywidgets.Layout(width="75%"))
-        self.play = ipywidgets.Play(min=0, max=last, interval=150, description="replay the training")
-        self.play.observe(lambda change: setattr(self.moment, "index", change["new"]), "value")
-        super().__init__(Picture(frame_moment, draw_moment), [self.text, ipywidgets.HBox([self.play, self.moment])])
+            style=style, readout=False, layout=ipywidgets.Layout(width="auto", flex="1 1 auto"))
+        self.step = ipywidgets.BoundedIntText(min=0, max=run.probe_steps[-1], description="step",
+                                              style={"description_width": "0px"},
+                                              layout=ipywidgets.Layout(width="6em", flex="0 0 auto"))
+        self.play = Player("replay", self._begin, self._next, SECONDS_A_MOMENT)
+        super().__init__(Picture(frame_moment, draw_moment),
+                         [self.text, ipywidgets.HBox([self.play, self.moment, self.step],
+                                                     layout=ipywidgets.Layout(width="98%"))])
+        self.moment.observe(lambda change: setattr(self.step, "value", run.probe_steps[change["new"]]), "value")
+        self.step.observe(self._typed_step, "value")
         for control in (self.text, self.moment):
             control.observe(self.refresh, "value")
+
+    def _typed_step(self, change) -> None:
+        """The recorded moment that is nearest to a typed step."""
+        steps = self.run.probe_steps
+        if change["new"] != steps[self.moment.value]:
+            self.moment.index = min(range(len(steps)), key=lambda i: abs(steps[i] - change["new"]))
+
+    def _begin(self) -> None:
+        """From the start again, if the replay has come to the end."""
+        if self.moment.index == len(self.run.probe_steps) - 1:
+            self.moment.index = 0
+
+    def _next(self) -> bool:
+        """One moment on; false at the end."""
+        if self.moment.index < len(self.run.probe_steps) - 1:
+            self.moment.index += 1
+        return self.moment.index < len(self.run.probe_steps) - 1
 
     def state(self) -> Moment:
         return self._at(self.moment.value)
