@@ -17,68 +17,14 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import nbformat  # noqa: E402
 from lab import chromium, errors, jupyterlab, open_widget, run_all  # noqa: E402
+from widget_page import SETUP, WIDGETS, write_notebook  # noqa: E402
 
-SETUP = """
-import sys
-sys.path.insert(0, {root!r})
-import torch
-from kdlab.corpus import World
-from kdlab.distill import distill
-from kdlab.measure import predict
-from kdlab.models import load_classifier, load_masked_lm, new_classifier
-from kdlab.plots import Contender
-from kdlab.recipes.soft_targets import with_teacher
-from kdlab.tasks import builtin_task
-from kdlab.widgets import *
-
-world = World("restaurant")
-bert, tokenizer = load_masked_lm("restaurant-bert")
-teacher, _ = load_classifier("restaurant-teacher")
-task = builtin_task("restaurant", labelled=200, unlabelled=400)
-student = new_classifier(tokenizer, task.label_names, layers=2, width=64, heads=4)
-texts = world.texts(8, seed=3)[0]
-run = distill(student, task["transfer"], with_teacher(61), teacher, probes=task.encode(texts), progress=False)
-contenders = [Contender(student=s, method=m, scores={{"accuracy": (0.4 + i / 50, 0.41 + i / 50)}},
-                        costs={{"parameters": 1e5 * (i + 1)}})
-              for i, (s, m) in enumerate([(s, m) for s in "ABC" for m in ("labels", "soft", "recipe")])]
-"""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A widget to be measured. code: makes it; alt: how its picture's description begins; control: role and place of
-    what is pressed; keys: there and back again; back: after how many presses the other key's turn comes; state: the
-    attribute and values that the control runs through, for drawing alone."""
-
-    code: str
-    alt: str
-    control: tuple[str, int]
-    keys: tuple[str, str] = ("ArrowRight", "ArrowLeft")
-    back: int = 25
-
-
-WIDGETS = {
-    "temperature": Measured("TemperatureExplorer(teacher, student, tokenizer, texts, world)",
-                            "Bar chart at temperature", ("slider", -1)),
-    "watch": Measured("WatchItLearn(run, texts, task.label_names, predict(teacher, task.encode(texts)), "
-                      "world.posteriors(texts))", "Bar chart after step", ("slider", -1)),
-    "layer_map": Measured("LayerMapBuilder(student, bert, tokenizer, texts)", "A layer map", ("combobox", 2),
-                          ("ArrowDown", "ArrowUp"), 2),
-    "attention": Measured("AttentionSideBySide(bert, student, tokenizer, texts)", "Three maps of attention",
-                          ("slider", -1), back=3),
-    "builder": Measured("BottleneckBuilder('BERT-base')", "Three charts of size", ("slider", 1), ("ArrowLeft",
-                        "ArrowRight"), 10),
-    "which_one": Measured("WhichOne(contenders)", "Scatter of accuracy", ("combobox", 2), ("ArrowDown", "ArrowUp"), 8),
-    "direction": Measured("KLDirection()", "A bump fitted to two", ("slider", 0)),
-}
 INTERACT = """
 import matplotlib.pyplot as plt
 from ipywidgets import FloatLogSlider, interact
@@ -138,11 +84,7 @@ def presses(page, box, control, keys: tuple[str, str], back: int, count: int) ->
 
 def in_the_browser(name: str, count: int, root: Path) -> list[float]:
     """Presses in a notebook of its own, so that no other widget is on the page."""
-    cells = [SETUP.format(root=str(ROOT)), INTERACT if name == "interact" else WIDGETS[name].code]
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
-    nbformat.write(notebook, root / f"{name}.ipynb")
+    write_notebook(root / f"{name}.ipynb", [SETUP, INTERACT if name == "interact" else WIDGETS[name].code])
     with chromium() as browser, jupyterlab(root) as address:
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         page.set_default_timeout(60_000)
@@ -162,7 +104,7 @@ def in_the_browser(name: str, count: int, root: Path) -> list[float]:
 def drawing_alone(name: str, count: int) -> list[float]:
     """Milliseconds of drawing the states that a control runs through, encoded as they are sent."""
     space: dict = {}
-    exec(SETUP.format(root=str(ROOT)), space)
+    exec(SETUP, space)
     widget = eval(WIDGETS[name].code, space)
     steps = {"temperature": ("T", lambda i: 2 ** (-1 + (i % 25) / 16)), "watch": ("moment", lambda i: i % 60),
              "layer_map": ("source", lambda i: 1 + i % 4), "attention": ("head", lambda i: 1 + i % 4),

@@ -17,6 +17,7 @@ import pytest
 import torch
 from conftest import ROOT
 from lab import CHROMIUM, chromium, errors, jupyterlab, open_widget, picture, run_all
+from widget_page import LIVE, SETUP, WIDGETS, write_notebook
 
 from kdlab import losses
 from kdlab.corpus import World
@@ -45,6 +46,8 @@ def lab(tmp_path_factory):
     root = tmp_path_factory.mktemp("lab")
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         shutil.copy(path, root)
+    write_notebook(root / "widgets.ipynb", [SETUP, *(one.code for one in WIDGETS.values())])
+    write_notebook(root / "live.ipynb", [SETUP, LIVE.code, "sum(range(101))"])
     with jupyterlab(root) as address:
         yield address
 
@@ -243,3 +246,123 @@ def test_lesson_06_points_at_a_dot_and_changes_the_axes(page, lab):
     menus.nth(1).select_option("milliseconds")
     assert "against milliseconds" in changed(page, image, pointed)
     shoot(page, "06-which-one")
+
+
+def boxes(page):
+    """Each widget of the page of all widgets: its name, its picture and the box around both."""
+    for name, one in WIDGETS.items():
+        image = f"img[alt^='{one.alt}']"
+        yield name, picture(page, one.alt), page.locator(".widget-box", has=page.locator(image)).first
+
+
+NAMELESS = """
+box => [...box.querySelectorAll('input, select, textarea, button, [role=slider], [tabindex="0"]')].filter(e => {
+    if (e.offsetParent === null) return false;
+    if (e.getAttribute('role') === 'slider') {      // ipywidgets cannot name it: its field beside it does
+        const row = e.closest('.widget-hslider').parentElement;
+        return !row.querySelector('input[type=number]');
+    }
+    const label = [...(e.labels || [])].map(l => l.textContent).join('');
+    return !(e.getAttribute('aria-label') || label || e.title || e.textContent).trim();
+}).map(e => e.outerHTML.slice(0, 200))
+"""
+CONTRAST = """
+box => {
+    const rgb = s => s.match(/[\\d.]+/g).map(Number);
+    const light = c => c.slice(0, 3).map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const text = box.querySelector('[role=status]');
+    let back = text, colour;
+    do { colour = rgb(getComputedStyle(back).backgroundColor); back = back.parentElement; }
+    while (back && colour.length > 3 && colour[3] === 0);
+    const [a, b] = [light(rgb(getComputedStyle(text).color)), light(colour)].sort((x, y) => y - x);
+    return (a + 0.05) / (b + 0.05);
+}
+"""
+
+
+def test_every_widget_is_for_everyone(page, lab):
+    """Names for all controls; text that can be read in both themes; nothing cut off in a narrow column or at 200%."""
+    run_all(page, lab("widgets"))
+    assert errors(page) == []
+    for theme in ("JupyterLab Light", "JupyterLab Dark"):
+        page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
+        page.wait_for_timeout(1_500)
+        for name, image, box in boxes(page):
+            assert box.evaluate(CONTRAST) >= 4.5, (name, theme)
+            assert len(image.get_attribute("alt")) > 40
+            shoot(page, f"widget-{name}-{theme.split()[-1].lower()}")
+    for name, _, box in boxes(page):
+        assert box.evaluate(NAMELESS) == [], name
+    page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
+    for width, what in ((900, "column of 900"), (640, "200% of 1280")):
+        page.set_viewport_size({"width": width, "height": 1000})
+        page.wait_for_timeout(500)
+        for name, image, box in boxes(page):
+            assert box.evaluate("b => b.scrollWidth <= b.clientWidth + 1"), (name, what)
+            assert image.bounding_box()["width"] <= box.bounding_box()["width"] + 1, (name, what)
+            shoot(page, f"widget-{name}-{width}")
+
+
+def test_nothing_jumps_while_a_widget_moves(page, lab):
+    """The box of every widget keeps its size, and the picture is there in every frame."""
+    run_all(page, lab("widgets"))
+    for name, image, box in boxes(page):
+        one, before = WIDGETS[name], box.bounding_box()
+        box.evaluate("""box => { window.bare = 0; window.heights = new Set(); window.looking = true;
+            const look = () => { const i = box.querySelector('img');
+                if (!i || !i.complete || !i.naturalWidth) window.bare++;
+                window.heights.add(Math.round(box.getBoundingClientRect().height));
+                if (window.looking) requestAnimationFrame(look); };
+            look(); }""")
+        control = box.get_by_role(one.control[0]).nth(one.control[1])
+        control.focus()
+        was = image.get_attribute("alt")
+        for key in one.keys[:1] * min(one.back, 6) + one.keys[1:]:
+            page.keyboard.press(key)
+            page.wait_for_timeout(60)
+        assert changed(page, image, was)
+        page.evaluate("window.looking = false")
+        assert page.evaluate("window.bare") == 0, f"{name}: frames without a picture"
+        assert page.evaluate("[...window.heights]") == [round(before["height"])], f"{name}: its height changed"
+
+
+def test_a_live_run_is_started_paused_and_ended_by_interrupt_while_the_notebook_stays_usable(page, lab):
+    image, box = open_widget(page, lab("live"), LIVE.alt)
+    image = page.locator("img[alt^='Bar chart after step']").first      # whatever step it will be
+    box = page.locator(".widget-box", has=image).first
+    assert box.evaluate(NAMELESS) == []
+
+    def step() -> int:
+        return int(re.search(r"after step (\d+) of", image.get_attribute("alt")).group(1))
+
+    button = box.get_by_role("button", name="start")
+    button.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => [...document.querySelectorAll('img')].some(i => /after step [1-9]/.test(i.alt))")
+    first = step()
+    sum_of = page.evaluate("""async () => {
+        const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+        const future = kernel.requestExecute({code: 'print(sum(range(101)))'});
+        let said = '';
+        future.onIOPub = m => { said += m.content.text || ''; };
+        await future.done;
+        return said; }""")
+    assert sum_of.strip() == "5050" and "Running" in box.get_by_role("status").inner_text()
+    changed(page, image, image.get_attribute("alt"))
+    assert step() > first
+    shoot(page, "live-running")
+    box.get_by_role("button", name="pause").click()
+    box.get_by_role("button", name="resume").wait_for()
+    page.wait_for_timeout(800)
+    paused = step()
+    page.wait_for_timeout(800)
+    assert step() == paused and "Paused" in box.get_by_role("status").inner_text()
+    box.get_by_role("button", name="resume").click()
+    page.wait_for_function("p => [...document.querySelectorAll('img')].some(i => "
+                           "Number((/after step (\\d+)/.exec(i.alt) || [])[1]) > p)", arg=paused)
+    page.evaluate("window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
+    box.get_by_role("button", name="ended").wait_for()
+    box.get_by_text("Stopped: step").wait_for()
+    assert errors(page) == []
+    shoot(page, "live-stopped")

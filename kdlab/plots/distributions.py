@@ -96,7 +96,7 @@ class Moment:
         numbers = " ".join(f"{name} {value:.3f}." for name, value in self.numbers.items())
         losses = " ".join(f"Loss of {name} {values[self.step - 1]:.3f}." for name, values in self.curves.items()
                           if 0 < self.step <= len(values) and values[self.step - 1] is not None)
-        return (f"Bar chart after step {self.step}. "
+        return (f"Bar chart after step {self.step}{f' of {self.total}' if self.total else ''}. "
                 f"{_in_words(self.labels, self.teacher, self.student, self.truth)} {numbers} {losses} "
                 f"{self.note}").strip()
 

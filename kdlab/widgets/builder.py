@@ -6,7 +6,6 @@ Parameters and FLOPs come from closed formulas, so that a slider answers at once
 
 from __future__ import annotations
 
-import html
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -231,7 +230,7 @@ class BottleneckBuilder(PictureWidget):
                 self.latencies[shape], self.last = milliseconds, (shape, milliseconds)
                 self.refresh()
         except (KdlabError, RuntimeError, MemoryError) as error:        # torch says RuntimeError where memory is short
-            self.message.value = f'<p role="alert"><b>Not measured:</b> {html.escape(str(error))}</p>'
+            self.alert("Not measured", str(error))
         finally:
             self.button.disabled, self.button.description = False, MEASURE
             self.one_at_a_time.release()

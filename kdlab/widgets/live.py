@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import threading
 import time
 from collections.abc import Sequence
@@ -113,8 +112,6 @@ class LiveRun(PictureWidget):
 
     def _progress(self) -> str:
         steps, seconds = self.run.steps, self.trained
-        if self.error:
-            return self.error
         if self.phase == READY:
             return f"Ready for {self.total} steps."
         if self.phase == RUNNING:
@@ -152,7 +149,7 @@ class LiveRun(PictureWidget):
         try:
             self.run = self.job()
         except Exception as error:      # whatever it is, the page is where the learner looks
-            self.error = f"The run ended with an error: {error}"
+            self.error = str(error)
         finally:
             forget()
             with self.drawing:
@@ -160,7 +157,7 @@ class LiveRun(PictureWidget):
                 self.bar.value, self.bar.bar_style = self.run.steps, "danger" if self.error else "success"
                 self.refresh()
                 if self.error:
-                    self.message.value = f'<p role="alert"><b>{html.escape(self.error)}</b></p>'
+                    self.alert("The run ended with an error", self.error)
 
     def _after_step(self, run: Run) -> bool:
         """Called by the run, in its thread, between two steps."""

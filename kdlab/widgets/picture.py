@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..plots import new_figure
 
-MESSAGE_HEIGHT = "3.8em"    # two lines: fixed, so that nothing on the page moves when the numbers change
+MESSAGE_HEIGHT = "4.5em"    # three lines: fixed, so that nothing on the page moves when the numbers change
 
 
 class Picture:
@@ -92,7 +92,7 @@ class PictureWidget(ipywidgets.VBox):
                 state = self.state()
                 png = self.picture.png(state)
             except ValueError as error:
-                self.message.value = f'<p role="alert"><b>Not shown:</b> {html.escape(str(error))}</p>'
+                self.alert("Not shown", str(error))
                 return
             width, height = struct.unpack(">II", png[16:24])        # where a PNG has them
             # The size in advance keeps the page still, and decoding with the text keeps the picture from flickering.
@@ -100,7 +100,11 @@ class PictureWidget(ipywidgets.VBox):
                                 f'decoding="sync" style="max-width:100%;height:auto" '
                                 f'src="data:image/png;base64,{base64.b64encode(png).decode()}">')
             numbers = " &nbsp; ".join(f"{html.escape(k)} = {v:.3f}" for k, v in state.numbers.items())
-            self.message.value = f'<p role="status">{numbers} {html.escape(state.note)}</p>'
+            self.message.value = _paragraph("status", f"{numbers} {html.escape(state.note)}")
+
+    def alert(self, what: str, why: str) -> None:
+        """Say beneath the picture what went wrong."""
+        self.message.value = _paragraph("alert", f"<b>{html.escape(what)}:</b> {html.escape(why)}")
 
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)
@@ -112,6 +116,10 @@ class PictureWidget(ipywidgets.VBox):
             bundle["image/png"] = base64.b64encode(self.picture.png(state)).decode()
         bundle["text/plain"] = state.describe()
         return bundle, {"image/png": {"alt": state.describe()}}
+
+
+def _paragraph(role: str, text: str) -> str:
+    return f'<p role="{role}" style="margin:0;line-height:1.4">{text}</p>'
 
 
 def _parts(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:
