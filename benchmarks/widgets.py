@@ -40,46 +40,40 @@ def show(T):
     plt.show()
 interact(show, T=FloatLogSlider(value=1, base=2, min=-3, max=4.5, step=1 / 16))
 """
-# Called with the element around a picture. After `kdlabNext`, `kdlabWait` resolves to the milliseconds from the next
-# key event to the end of the first frame in which another picture is decoded and painted.
+# Called with the element around a picture. Appends to `kdlabTimes`, for each key, the milliseconds from its event to
+# the end of the first frame that has another picture, loaded (the pictures are decoded when they are painted).
 WATCHER = """
 box => {
-    let pressed = 0, done = null, before = '';
-    const source = () => box.querySelector('img')?.src;
-    document.addEventListener('keydown', e => { pressed = e.timeStamp; }, true);
-    new MutationObserver(async () => {
-        const image = box.querySelector('img');
-        if (!image || image.src === before || !done || !pressed) return;
-        const since = pressed, resolve = done;
-        try { await image.decode(); } catch (error) { return; }     // replaced before it was shown
-        requestAnimationFrame(() => {
+    window.kdlabTimes = [];
+    const shown = () => box.querySelector('img');
+    document.addEventListener('keydown', event => {
+        const before = shown().src;
+        const frame = () => {
+            const image = shown();
+            if (!image || image.src === before || !image.complete || !image.naturalWidth)
+                return requestAnimationFrame(frame);
             const channel = new MessageChannel();
-            channel.port1.onmessage = () => {
-                if (done === resolve) { done = null; resolve(performance.now() - since); } };
-            channel.port2.postMessage(0); });
-    }).observe(box, {childList: true, subtree: true, attributes: true, attributeFilter: ['src']});
-    window.kdlabNext = () => {
-        pressed = 0;
-        before = source();
-        window.kdlabWait = new Promise(resolve => { done = resolve; }); };
+            channel.port1.onmessage = () => window.kdlabTimes.push(performance.now() - event.timeStamp);
+            channel.port2.postMessage(0); };
+        requestAnimationFrame(frame);
+    }, true);
 }
 """
+WARM_UP, PAUSE = 5, 0.3         # presses that do not count; seconds between presses, in which nothing else is asked for
 
 
 def presses(page, box, control, keys: tuple[str, str], back: int, count: int) -> list[float]:
-    """Milliseconds of `count` presses, and of none of the five before them."""
+    """Milliseconds of `count` presses."""
     box.evaluate(WATCHER)
     control.focus()
-    times = []
-    for i in range(count + 5):
-        page.evaluate("window.kdlabNext()")
-        page.keyboard.press(keys[(i // back) % 2])
-        times.append(page.evaluate(
-            "Promise.race([window.kdlabWait, new Promise(r => setTimeout(() => r(-1), 5000))])"))
-        if times[-1] < 0:
-            raise SystemExit(f"press {i + 1} changed no picture within five seconds")
-        page.wait_for_timeout(30)
-    return times[5:]
+    for i in range(WARM_UP + count):
+        page.keyboard.down(keys[(i // back) % 2])
+        time.sleep(PAUSE)
+        page.keyboard.up(keys[(i // back) % 2])
+    times = page.evaluate("window.kdlabTimes")
+    if len(times) != WARM_UP + count:
+        raise SystemExit(f"{WARM_UP + count} presses changed {len(times)} pictures")
+    return times[WARM_UP:]
 
 
 def in_the_browser(name: str, count: int, root: Path) -> list[float]:

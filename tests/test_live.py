@@ -74,8 +74,8 @@ def test_pause_holds_the_student_still_and_resume_goes_on(live, task):
     until(lambda: widget.run.steps > 3)
     assert widget.go.description == "pause"
     widget.go.click()
-    until(lambda: widget.phase == PAUSED)
-    assert widget.go.description == "resume"
+    until(lambda: widget.go.description == "resume")
+    assert widget.phase == PAUSED
     steps, before = widget.run.steps, predict(widget.student, task.encode(TEXTS))
     time.sleep(0.3)
     assert widget.run.steps == steps and torch.equal(predict(widget.student, task.encode(TEXTS)), before)

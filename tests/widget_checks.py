@@ -40,8 +40,12 @@ def check_moved_at_once(widget, moves) -> None:
 
 
 def check_frame_is_static(widget, static) -> None:
-    """The fast way of drawing (a kept background, redrawn artists) gives the pixels of the plain one."""
-    fast, slow = (np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int)
-                  for png in (widget.picture.png(widget.state()), static.png()))
-    assert fast.shape == slow.shape
-    assert (np.abs(fast - slow).max(axis=-1) > 40).mean() < 0.01
+    """The fast way of drawing (a kept background, redrawn artists, letters by Pillow) gives the plain one's picture.
+
+    Compared in blocks of 5 by 5 pixels, where letters of the same font look alike, but not one word like another.
+    """
+    fast, slow = (Image.open(io.BytesIO(png)).convert("RGB") for png in (widget.picture.png(widget.state()),
+                                                                         static.png()))
+    assert fast.size == slow.size
+    fast, slow = (np.asarray(image.reduce(5), dtype=int) for image in (fast, slow))
+    assert (np.abs(fast - slow).max(axis=-1) > 50).mean() < 0.002

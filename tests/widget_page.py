@@ -31,14 +31,15 @@ texts = world.texts(8, seed=3)[0]
 run = distill(student, task["transfer"], with_teacher(61), teacher, probes=task.encode(texts), progress=False)
 contenders = [Contender(student=s, method=m, scores={"accuracy": (0.4 + i / 50, 0.41 + i / 50)},
                         costs={"parameters": 1e5 * (i + 1)})
-              for i, (s, m) in enumerate([(s, m) for s in "ABC" for m in ("labels", "soft", "recipe")])]
+              for i, (s, m) in enumerate([(s, m) for s in ("l1", "l2", "l3") for m in ("labels", "soft", "recipe")])]
 """
 
 
 @dataclass(frozen=True)
 class OnPage:
     """A widget on a page. code: makes it; alt: how its picture's description begins; control: role and place of
-    what is pressed; keys: there and back again; back: after how many presses the other key's turn comes."""
+    what is pressed; keys: there and back again; back: after how many presses the other key's turn comes. In a menu a
+    letter chooses the next entry that begins with it; arrows are JupyterLab's, unless Alt+ArrowDown opens the menu."""
 
     code: str
     alt: str
@@ -53,12 +54,12 @@ WIDGETS = {
     "watch": OnPage("WatchItLearn(run, texts, task.label_names, predict(teacher, task.encode(texts)), "
                     "world.posteriors(texts))", "Bar chart after step", ("slider", -1)),
     "layer_map": OnPage("LayerMapBuilder(student, bert, tokenizer, texts)", "A layer map", ("combobox", 2),
-                        ("ArrowDown", "ArrowUp"), 2),
+                        ("l", "l")),
     "attention": OnPage("AttentionSideBySide(bert, student, tokenizer, texts)", "Three maps of attention",
                         ("slider", -1), back=3),
     "builder": OnPage("BottleneckBuilder('BERT-base')", "Three charts of size", ("slider", 1), ("ArrowLeft",
                       "ArrowRight"), 10),
-    "which_one": OnPage("WhichOne(contenders)", "Scatter of accuracy", ("combobox", 2), ("ArrowDown", "ArrowUp"), 8),
+    "which_one": OnPage("WhichOne(contenders)", "Scatter of accuracy", ("combobox", 2), ("l", "l")),
     "direction": OnPage("KLDirection()", "A bump fitted to two", ("slider", 0)),
 }
 LIVE = OnPage("live = LiveRun(student, task['transfer'], with_teacher(100_000), teacher, tokenizer=tokenizer, "

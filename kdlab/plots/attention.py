@@ -10,9 +10,8 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
-from matplotlib.patches import Rectangle
 
-from .figure import STUDENT, TEACHER
+from .figure import STUDENT, TEACHER, rectangles, tiles
 
 KINDS = ("probabilities", "scores")
 APART = "student − teacher"
@@ -84,6 +83,7 @@ def frame_side_by_side(axes: Sequence[Axes], state: SideBySide) -> None:
         panel.set_xticks(at, [name[:14] for name in names[::every]], rotation=90, fontsize=size)
         panel.set_yticks(at, [name[:14] for name in names[::every]] if start == STARTS[0] else [], fontsize=size)
         panel.tick_params(length=0, pad=2)
+        panel.spines[:].set_visible(False)      # a map would hide them; its own border goes over it
     axes[0].text(-0.02, 1.03, "from ↓", transform=axes[0].transAxes, fontsize=9, ha="right")
     axes[0].text(-0.02, -0.1, "to →", transform=axes[0].transAxes, fontsize=9, ha="right")
     axes[2].text(0, 1.03, APART, transform=axes[2].transAxes, fontsize=9.5)
@@ -100,9 +100,9 @@ def draw_side_by_side(axes: Sequence[Axes], state: SideBySide) -> list[Artist]:
     looks = [(_colours(state.kind), low * top, top)] * 2 + [(DIFFERENCE, -apart, apart)]
     artists: list[Artist] = []
     for panel, (title, values, (i, j)), (colours, least, most) in zip(axes[:3], state.maps(), looks, strict=True):
-        artists.append(panel.imshow(values, cmap=colours, vmin=least, vmax=most, aspect="auto",
-                                    interpolation="nearest"))
-        artists.append(panel.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="black")))
+        artists.append(tiles(panel, values, colours, least, most))
+        artists.append(rectangles(panel, -0.5, -0.5, *values.shape[::-1], fill=False, edgecolor="black", linewidth=0.8))
+        artists.append(rectangles(panel, j - 0.5, i - 0.5, 1, 1, fill=False, edgecolor="black"))
         if title != APART:      # which stays
             artists.append(panel.text(0, 1.03, title, transform=panel.transAxes, fontsize=9.5))
     for bar, (_, least, most) in zip(axes[3:], looks[1:], strict=True):

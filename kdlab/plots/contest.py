@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from ..errors import KdlabError
-from .figure import ACCENT, STUDENT, TEACHER, TRUTH, Static, picture
+from .figure import ACCENT, STUDENT, TEACHER, TRUTH, Static, line, picture
 
 PANELS = (1.0, 0.26)        # relative widths: the picture, and the keys beside it
 LESS_IS_BETTER = frozenset({"kl_truth", "kl_teacher", "calibration_error"})
@@ -144,10 +144,10 @@ def frame_contest(axes: Sequence[Axes], state: Contest) -> None:
 
 def draw_contest(axes: Sequence[Axes], state: Contest) -> list[Artist]:
     plot, one = axes[0], state.contenders[state.chosen]
-    ring = plot.plot(one.costs[state.cost], one.mean(state.score), "o", markersize=17, color="none",
-                     markeredgecolor="black", markeredgewidth=1.8, zorder=3)
+    ring = line(plot, [one.costs[state.cost]], [one.mean(state.score)], "", marker="o", markersize=17, color="none",
+                markeredgecolor="black", markeredgewidth=1.8, zorder=3)
     head = f"{one.name}   {state.score} {one.mean(state.score):.3f} ± {one.standard_error(state.score):.3f}"
-    return [*ring, plot.text(0, 1.04, head, transform=plot.transAxes, fontsize=9.5)]
+    return [ring, plot.text(0, 1.04, head, transform=plot.transAxes, fontsize=9.5)]
 
 
 def _scales(plot: Axes, state: Contest) -> None:

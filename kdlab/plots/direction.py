@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from .figure import STUDENT, TEACHER, heading
+from .figure import STUDENT, TEACHER, area, heading, line, rectangles
 
 PANELS = (1.7, 1.0)
 PLACES = ("left bump", "between", "right bump")
@@ -67,9 +68,9 @@ class Direction:
 
 
 def frame_direction(axes: Sequence[Axes], state: Direction) -> None:
-    line, places = axes
-    line.set(xlim=(state.x[0], state.x[-1]), ylim=(0, TOP), yticks=(0, 0.03, 0.06, 0.09))
-    line.set_ylabel("probability", fontsize=9)
+    bumps, places = axes
+    bumps.set(xlim=(state.x[0], state.x[-1]), ylim=(0, TOP), yticks=(0, 0.03, 0.06, 0.09))
+    bumps.set_ylabel("probability", fontsize=9)
     places.set(xlim=(-0.6, 2.6), ylim=(0, 1.15), yticks=(0, 0.5, 1))
     places.set_xticks(range(3), PLACES, fontsize=9)
     for panel in axes:
@@ -80,25 +81,20 @@ def frame_direction(axes: Sequence[Axes], state: Direction) -> None:
                           Patch(facecolor=STUDENT, hatch="///", edgecolor="black", linewidth=0.6, label="student q")]
     keys += [Line2D([], [], color="black", linestyle=style, linewidth=1.2, label=f"best by {name}")
              for name, style in zip(state.fits, STYLES, strict=False)]
-    line.legend(handles=keys[:2], loc="upper left", frameon=False, fontsize=8)
-    line.add_artist(line.legend_)
-    line.legend(handles=keys[2:], loc="upper right", frameon=False, fontsize=8)
+    bumps.legend(handles=keys[:2], loc="upper left", frameon=False, fontsize=8)
+    bumps.add_artist(bumps.legend_)
+    bumps.legend(handles=keys[2:], loc="upper right", frameon=False, fontsize=8)
     places.set_title("where the probability is", fontsize=10, loc="left")
 
 
 def draw_direction(axes: Sequence[Axes], state: Direction) -> list[Artist]:
-    line, places = axes
-    artists: list[Artist] = [line.fill_between(state.x, state.teacher, color=TEACHER, alpha=0.75, linewidth=0)]
-    artists.append(line.fill_between(state.x, state.student.q, facecolor=(*_rgb(STUDENT), 0.6), hatch="///",
-                                     edgecolor="black", linewidth=0.6))
-    for bump, style in zip(state.fits.values(), STYLES, strict=False):
-        artists += line.plot(state.x, bump.q, style, color="black", linewidth=1.2)
-    for shift, values, colour, hatch in ((-0.19, state.teacher, TEACHER, ""), (0.19, state.student.q, STUDENT, "///")):
-        artists += places.bar(np.arange(3) + shift, state.masses(values), 0.38, color=colour, hatch=hatch,
-                              edgecolor="black", linewidth=0.6)
-    artists.append(heading(line, state.how, state.numbers))
-    return artists
-
-
-def _rgb(colour: str) -> tuple[float, float, float]:
-    return tuple(int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5))
+    bumps, places = axes
+    artists = [area(bumps, state.x, state.teacher, facecolor=TEACHER, alpha=0.75, linewidth=0),
+               area(bumps, state.x, state.student.q, facecolor=to_rgba(STUDENT, 0.6), hatch="///", edgecolor="black",
+                    linewidth=0.6)]
+    artists += [line(bumps, state.x, bump.q, style, color="black", linewidth=1.2)
+                for bump, style in zip(state.fits.values(), STYLES, strict=False)]
+    for side, values, colour, hatch in ((-0.38, state.teacher, TEACHER, ""), (0.0, state.student.q, STUDENT, "///")):
+        artists.append(rectangles(places, np.arange(3) + side, 0.0, 0.38, state.masses(values), facecolor=colour,
+                                  hatch=hatch, edgecolor="black", linewidth=0.6))
+    return [*artists, heading(bumps, state.how, state.numbers)]

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from .figure import ACCENT, STUDENT, TEACHER, TRUTH, Static, about, heading, new_figure
+from .figure import ACCENT, STUDENT, TEACHER, TRUTH, Static, about, heading, line, new_figure, rectangles
 
 BAR = 0.38      # width; two bars a class
 
@@ -58,8 +58,8 @@ def frame_tempered(axes: Sequence[Axes], state: Tempered) -> None:
 def draw_tempered(axes: Sequence[Axes], state: Tempered) -> list[Artist]:
     artists = _draw_distributions(axes[0], state.teacher, state.student, state.truth)
     if state.gradient is not None:
-        artists += axes[1].bar(range(len(state.labels)), state.gradient, 0.6, color=ACCENT,
-                               edgecolor="black", linewidth=0.6)
+        artists.append(rectangles(axes[1], np.arange(len(state.labels)) - 0.3, 0.0, 0.6, state.gradient,
+                                  facecolor=ACCENT, edgecolor="black", linewidth=0.6))
     left = {name: value for name, value in state.numbers.items() if name != "|gradient|"}
     artists.append(heading(axes[0], f"T = {state.T:.2f}", left))
     right = {name: value for name, value in state.numbers.items() if name == "|gradient|"}
@@ -120,7 +120,7 @@ def frame_moment(axes: Sequence[Axes], state: Moment) -> None:
 def draw_moment(axes: Sequence[Axes], state: Moment) -> list[Artist]:
     artists = _draw_distributions(axes[0], state.teacher, state.student, state.truth)
     artists.append(heading(axes[0], f"step {state.step}", state.numbers))
-    artists.append(axes[1].axvline(state.step, color=ACCENT, linewidth=2))
+    artists.append(line(axes[1], [state.step] * 2, axes[1].get_ylim(), color=ACCENT, linewidth=2))
     return artists
 
 
@@ -139,11 +139,11 @@ def _draw_distributions(axes: Axes, teacher, student, truth) -> list[Artist]:
     shift = BAR / 2 if teacher is not None and student is not None else 0
     for values, side, colour, hatch in ((teacher, -shift, TEACHER, ""), (student, shift, STUDENT, "///")):
         if values is not None:
-            artists += axes.bar(np.arange(len(values)) + side, values, BAR, color=colour, hatch=hatch,
-                                edgecolor="black", linewidth=0.6)
+            artists.append(rectangles(axes, np.arange(len(values)) + side - BAR / 2, 0.0, BAR, values,
+                                      facecolor=colour, hatch=hatch, edgecolor="black", linewidth=0.6))
     if truth is not None:
-        artists += axes.plot(range(len(truth)), truth, "D", color=TRUTH, markerfacecolor="white",
-                             markersize=7, markeredgewidth=1.6, clip_on=False)
+        artists.append(line(axes, range(len(truth)), truth, "", marker="D", color=TRUTH, markerfacecolor="white",
+                            markersize=7, markeredgewidth=1.6, clip_on=False))
     return artists
 
 

@@ -11,9 +11,16 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 
 TEACHER, STUDENT, TRUTH, ACCENT = "#0072B2", "#E69F00", "#000000", "#CC79A7"
 
@@ -54,6 +61,40 @@ def picture(frame: Callable, draw: Callable, state, panels: Sequence[float] = (1
     frame(figure.axes, state)
     draw(figure.axes, state)
     return Static(figure, state.describe())
+
+
+# What moves is made anew for every frame, and matplotlib's own `bar`, `plot` and the like first ask each new artist
+# whether the axes' limits have to grow: half of the time of a frame. The limits are the frame's business here.
+
+def rectangles(axes: Axes, left, bottom, width, height, **style) -> Artist:
+    """Any number of rectangles, given by arrays or numbers, as one artist."""
+    left, bottom, width, height = np.broadcast_arrays(left, bottom, width, height)
+    corners = np.stack([np.stack([left + dx * width, bottom + dy * height], axis=-1)
+                        for dx, dy in ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0))], axis=-2)
+    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY]
+    path = Path(corners.reshape(-1, 2), np.tile(codes, corners.size // 10))
+    return axes.add_artist(PathPatch(path, **style))
+
+
+def area(axes: Axes, x, y, **style) -> Artist:
+    """The area between a curve and 0."""
+    outline = np.column_stack([np.concatenate([x[:1], x, x[-1:]]), np.concatenate([[0.0], y, [0.0]])])
+    return axes.add_artist(PathPatch(Path(outline, closed=False), **style))
+
+
+def line(axes: Axes, x, y, linestyle: str = "-", **style) -> Artist:
+    """A line, or marks where linestyle is "", in data coordinates."""
+    return axes.add_artist(Line2D(x, y, linestyle=linestyle, **style))
+
+
+def tiles(axes: Axes, values: np.ndarray, colours: str | Colormap, low: float, high: float) -> Artist:
+    """A matrix (rows, columns) as coloured squares around whole numbers, the first row on top."""
+    shades = colormaps[colours] if isinstance(colours, str) else colours
+    painted = shades(np.clip((values - low) / (high - low), 0, 1), bytes=True)
+    image = AxesImage(axes, extent=(-0.5, values.shape[1] - 0.5, values.shape[0] - 0.5, -0.5), origin="upper",
+                      interpolation="nearest")
+    image.set_data(painted)
+    return axes.add_artist(image)
 
 
 def heading(axes: Axes, start: str, numbers: dict[str, float]) -> Artist:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from ..layer_map import LayerMap
-from .figure import STUDENT, TEACHER
+from .figure import STUDENT, TEACHER, line, rectangles
 
 PANELS = (1.0, 1.25)
 WRITTEN = 80        # cells of the matrix that still have room for their number
@@ -82,9 +82,8 @@ def draw_mapped(axes: Sequence[Axes], state: Mapped) -> list[Artist]:
     artists: list[Artist] = []
     for m, n in state.layers:
         ends = _height(m, state.depths[0]), _height(n, state.depths[1])
-        artists += towers.plot((0.1, 0.9), ends, color="black", linewidth=1.6, marker="o", markersize=4)
-        artists.append(matrix.add_patch(Rectangle((n - 0.46, m - 0.44), 0.92, 0.88, fill=False, linewidth=2.2,
-                                                  edgecolor="black")))
+        artists += [line(towers, (0.1, 0.9), ends, color="black", linewidth=1.6, marker="o", markersize=4),
+                    rectangles(matrix, n - 0.46, m - 0.44, 0.92, 0.88, fill=False, linewidth=2.2, edgecolor="black")]
     return artists
 
 

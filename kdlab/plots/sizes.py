@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 
-from .figure import ACCENT
+from .figure import ACCENT, line, rectangles
 
 # Part -> colour (Okabe and Ito 2008) and hatch, so that none is told by its colour alone.
 PARTS = {"embeddings": ("#56B4E9", ""), "attention": ("#D55E00", "///"), "FFN": ("#009E73", ""),
@@ -114,7 +114,8 @@ def frame_sizes(axes: Sequence[Axes], state: Sizes) -> None:
 def draw_sizes(axes: Sequence[Axes], state: Sizes) -> list[Artist]:
     artists = _row(axes, 0, state.model, state.limit, strong=True)
     if state.model.latency is None and state.stale is not None:
-        artists += axes[2].plot([state.stale], [0], "o", color="black", markerfacecolor="white", markersize=7)
+        artists.append(line(axes[2], [state.stale], [0], "", marker="o", color="black", markerfacecolor="white",
+                            markersize=7))
     heads = (f"{state.model.parameters / 1e6:.2f} million: {state.model.name}", f"{state.model.flops / 1e9:.3g} GFLOPs",
              "not measured" if state.model.latency is None else f"{state.model.latency:.3g} ms")
     for panel, head in zip(axes, heads, strict=True):
@@ -129,21 +130,22 @@ def _row(axes: Sequence[Axes], y: int, row: Weighed, limit: int, strong: bool = 
     for (colour, hatch), count in zip(PARTS.values(), row.parts, strict=True):
         width = min(count / 1e6, limit - left)      # what does not fit on the axis is cut, and said
         if width > 0:
-            bar = Rectangle((left, y - BAR / 2), width, BAR, facecolor=colour, hatch=hatch, edgecolor="black",
-                            linewidth=0.9 if strong else 0.4)
-            artists.append(axes[0].add_patch(bar))
+            artists.append(rectangles(axes[0], left, y - BAR / 2, width, BAR, facecolor=colour, hatch=hatch,
+                                      edgecolor="black", linewidth=0.9 if strong else 0.4))
         left += max(width, 0)
     if row.parameters > 1e6 * limit:
         artists.append(axes[0].text(limit, y, f"{row.parameters / 1e6:.0f} →", fontsize=8, ha="right", va="center",
                                     bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8}))
     colour, size = (ACCENT, 9) if strong else ("black", 4)
-    artists += axes[1].plot([row.flops / 1e9], [y], "o", color=colour, markersize=size, markeredgecolor="black")
+    dot = {"marker": "o", "color": colour, "markersize": size, "markeredgecolor": "black"}
+    artists.append(line(axes[1], [row.flops / 1e9], [y], "", **dot))
     if row.latency is not None:
-        artists += axes[2].plot([row.latency], [y], "o", color=colour, markersize=size, markeredgecolor="black")
+        artists.append(line(axes[2], [row.latency], [y], "", **dot))
     if row.published_parameters is not None and row.published_parameters <= limit:
-        artists += axes[0].plot([row.published_parameters], [y], "D", **DIAMOND)
+        artists.append(line(axes[0], [row.published_parameters], [y], "", marker="D", **DIAMOND))
     if row.published_flops is not None:     # around the dot, which mostly hits the same place
-        artists += axes[1].plot([row.published_flops], [y], "D", **DIAMOND | {"markerfacecolor": "none"})
+        artists.append(line(axes[1], [row.published_flops], [y], "", marker="D",
+                            **DIAMOND | {"markerfacecolor": "none"}))
     return artists
 
 

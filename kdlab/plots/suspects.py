@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from ..errors import KdlabError
 from .distributions import _smoothed
-from .figure import ACCENT, TEACHER, TRUTH, Static, heading, picture
+from .figure import ACCENT, TEACHER, TRUTH, Static, heading, line, picture
 
 PANELS = (1.0, 1.0)
 FIELDS = ("loss", "step", "distance")
@@ -114,8 +114,8 @@ def frame_suspect(axes: Sequence[Axes], state: Suspect) -> None:
 
 
 def draw_suspect(axes: Sequence[Axes], state: Suspect) -> list[Artist]:
-    artists = axes[0].plot(*_smoothed(state.run["loss"]), "-", color=ACCENT, linewidth=2.4)
-    artists += axes[1].plot(state.run["step"], state.run["distance"], **THIS)
+    artists = [line(axes[0], *_smoothed(state.run["loss"]), color=ACCENT, linewidth=2.4),
+               line(axes[1], state.run["step"], state.run["distance"], **THIS)]
     artists.append(heading(axes[0], f"{state.name}: what it printed", {}))
     artists.append(heading(axes[1], "what nobody looked at", {}))
     return artists

@@ -16,7 +16,7 @@ from ..layer_map import LayerMap, uniform
 from ..plots.attention import KINDS, PANELS, SideBySide, draw_side_by_side, frame_side_by_side
 from ..tasks import encode_texts
 from ..trace import Attention, trace_teacher
-from .controls import with_field
+from .controls import on_change, with_field
 from .picture import Picture, PictureWidget
 
 TEXTS_KEPT = 8
@@ -54,10 +54,9 @@ class AttentionSideBySide(PictureWidget):
             description="layers", style=style)
         self.head = ipywidgets.IntSlider(value=1, min=1, max=ours.num_attention_heads, description="head", style=style)
         self.kind = ipywidgets.ToggleButtons(options=list(KINDS), description="show", style=style)
+        on_change(self.refresh, self.text, self.pair, self.head, self.kind)
         super().__init__(Picture(frame_side_by_side, draw_side_by_side, PANELS),
                          [self.text, ipywidgets.HBox([self.pair, with_field(self.head)]), self.kind])
-        for control in (self.text, self.pair, self.head, self.kind):
-            control.observe(self.refresh, "value")
 
     def state(self) -> SideBySide:
         tokens, mask, (theirs, ours) = self._traced(self.text.value)

@@ -19,7 +19,7 @@ from .. import measure
 from ..architectures import ARCHITECTURES, build, ib_bert_config, mobilebert_config
 from ..errors import KdlabError
 from ..plots.sizes import PANELS, PARTS, Sizes, Weighed, draw_sizes, frame_sizes
-from .controls import with_field
+from .controls import on_change, with_field
 from .picture import Picture, PictureWidget
 
 VOCABULARY, POSITIONS, SEGMENTS = 30_522, 512, 2
@@ -178,16 +178,15 @@ class BottleneckBuilder(PictureWidget):
         self.button = ipywidgets.Button(description=MEASURE, layout=ipywidgets.Layout(width="98%"),
                                         tooltip="builds this model with random weights and times it")
         half = ipywidgets.Layout(width="50%")
+        self.controls = (self.width, self.depth, self.heads, self.ffn, self.stacks, self.bottleneck, self.queries)
+        self._start_from(start)
+        on_change(self._restarted, self.start)
+        on_change(self._moved, *self.controls)
         width, depth, ffn, bottleneck, stacks = map(with_field, (self.width, self.depth, self.ffn, self.bottleneck,
                                                                  self.stacks))
         columns = (ipywidgets.VBox([self.start, width, depth, self.heads, ffn], layout=half),
                    ipywidgets.VBox([bottleneck, stacks, self.queries, self.button], layout=half))
-        self.controls = (self.width, self.depth, self.heads, self.ffn, self.stacks, self.bottleneck, self.queries)
-        self._start_from(start)
         super().__init__(Picture(frame_sizes, draw_sizes, PANELS), [ipywidgets.HBox(columns)])
-        self.start.observe(self._restarted, "value")
-        for control in self.controls:
-            control.observe(self._moved, "value")
         self.button.on_click(self.measure)
 
     def shape(self) -> Shape:

@@ -9,6 +9,7 @@ import ipywidgets
 
 from ..errors import KdlabError
 from ..plots.contest import PANELS, Contender, Contest, contest, draw_contest, frame_contest
+from .controls import on_change
 from .picture import Picture, PictureWidget
 
 
@@ -33,9 +34,8 @@ class WhichOne(PictureWidget):
         self.pointer = ipywidgets.Dropdown(options=self._shown_names(), index=0, description="point at", style=style)
         left = ipywidgets.VBox([self.score, self.cost, self.pointer])
         super().__init__(Picture(frame_contest, draw_contest, PANELS), [ipywidgets.HBox([left, self.methods])])
-        for control in (self.score, self.cost, self.pointer):
-            control.observe(self.refresh, "value")
-        self.methods.observe(self._other_methods, "value")
+        on_change(self.refresh, self.score, self.cost, self.pointer)
+        on_change(self._other_methods, self.methods)
 
     def _shown(self) -> tuple[Contender, ...]:
         return tuple(one for one in self.contenders if one.method in self.methods.value)

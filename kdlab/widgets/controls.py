@@ -5,10 +5,24 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from copy import copy
 
 import ipywidgets
 
 DIGITS = 2
+
+
+def on_change(act: Callable, *controls: ipywidgets.Widget) -> None:
+    """Call `act` when the value of one of the controls changes.
+
+    The page is not sent what it has just said itself: ipywidgets' echo, meant for a second page on the same kernel,
+    would come before the picture, and every message costs milliseconds. For the same reason call this before
+    `with_field`: callbacks run in the order in which they are given, and the picture should go first.
+    """
+    for control in controls:
+        control.add_traits(**{name: copy(control.traits()[name]).tag(echo_update=False)
+                              for name in ("value", "index") if name in control.keys})
+        control.observe(act, "value")
 
 
 def with_field(slider: ipywidgets.Widget) -> ipywidgets.HBox:

@@ -10,7 +10,7 @@ import torch
 
 from .. import losses
 from ..plots.direction import PANELS, Bump, Direction, draw_direction, frame_direction
-from .controls import with_field
+from .controls import on_change, with_field
 from .picture import Picture, PictureWidget
 
 X = np.linspace(-6, 6, 121)
@@ -38,12 +38,11 @@ class KLDirection(PictureWidget):
         self.mean = slider("mean", 0.0, -5.0, 5.0, 0.05)
         self.sd = slider("spread", 1.0, 0.5, 4.0, 0.05)
         self._follow()
+        on_change(self._other_way, self.how)
+        on_change(self.refresh, self.apart, self.left, self.mean, self.sd)
         super().__init__(Picture(frame_direction, draw_direction, PANELS), [
             self.how, *(ipywidgets.HBox([with_field(one), with_field(other)])
                         for one, other in ((self.apart, self.left), (self.mean, self.sd)))])
-        self.how.observe(self._other_way, "value")
-        for control in (self.apart, self.left, self.mean, self.sd):
-            control.observe(self.refresh, "value")
 
     def state(self) -> Direction:
         return direction(self.apart.value, self.left.value, self.how.value, (self.mean.value, self.sd.value))

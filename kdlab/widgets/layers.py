@@ -14,6 +14,7 @@ from ..errors import KdlabError
 from ..layer_map import LayerMap
 from ..plots.layers import PANELS, Mapped, draw_mapped, frame_mapped
 from ..tasks import encode_texts
+from .controls import on_change
 from .picture import Picture, PictureWidget
 
 PRESETS = {preset.__name__: preset for preset in
@@ -53,9 +54,9 @@ class LayerMapBuilder(PictureWidget):
         self.setting = False
         super().__init__(Picture(frame_mapped, draw_mapped, PANELS),
                          [self.start, ipywidgets.HBox([self.layer, self.source])])
-        self.start.observe(self._restarted, "value")
-        self.layer.observe(self._other_layer, "value")
-        self.source.observe(self._drawn, "value")
+        on_change(self._restarted, self.start)
+        on_change(self._other_layer, self.layer)
+        on_change(self._drawn, self.source)
 
     @property
     def layers(self) -> LayerMap:

@@ -20,6 +20,7 @@ from ..measure import predict
 from ..plots import Moment, draw_moment, frame_moment
 from ..run import Run, Stage
 from ..tasks import encode_texts
+from .controls import on_change
 from .picture import Picture, PictureWidget
 from .temperature import posterior_of
 from .watch import moment
@@ -68,7 +69,7 @@ class LiveRun(PictureWidget):
                                           layout=ipywidgets.Layout(width="50%"))
         super().__init__(Picture(frame_moment, draw_moment),
                          [self.text, ipywidgets.HBox([self.go, self.halt, self.bar])])
-        self.text.observe(self.refresh, "value")
+        on_change(self.refresh, self.text)
         self.go.on_click(self._go)
         self.halt.on_click(self.stop)
 
@@ -137,12 +138,17 @@ class LiveRun(PictureWidget):
         if self.phase == RUNNING:
             self.trained += time.perf_counter() - self.resumed_at
         self.phase, self.resumed_at = phase, time.perf_counter()
-        self.go.description, self.go.icon = {READY: ("start", "play"), RUNNING: ("pause", "pause"),
-                                             PAUSED: ("resume", "play"), ENDED: ("ended", "check")}[phase]
-        self.go.tooltip = f"{self.go.description} the run" if phase != ENDED else "run the cell again for another run"
-        self.go.disabled, self.halt.disabled = phase == ENDED, phase == ENDED
         if phase == RUNNING:
+            self._label()
             self.go_on.set()
+
+    def _label(self) -> None:
+        """The buttons say what they would do; only once nobody reads the student may they say that it rests."""
+        self.go.description, self.go.icon = {READY: ("start", "play"), RUNNING: ("pause", "pause"),
+                                             PAUSED: ("resume", "play"), ENDED: ("ended", "check")}[self.phase]
+        ended = self.phase == ENDED
+        self.go.tooltip = "run the cell again for another run" if ended else f"{self.go.description} the run"
+        self.go.disabled = self.halt.disabled = ended
 
     def _train(self) -> None:
         forget = on_kernel_interrupt(self.stop)
@@ -158,6 +164,7 @@ class LiveRun(PictureWidget):
                 self.refresh()
                 if self.error:
                     self.alert("The run ended with an error", self.error)
+                self._label()
 
     def _after_step(self, run: Run) -> bool:
         """Called by the run, in its thread, between two steps."""
@@ -167,6 +174,7 @@ class LiveRun(PictureWidget):
                 self._set(PAUSED)
                 self.bar.value = run.steps
                 self.refresh()
+                self._label()
             self.go_on.wait()
             with self.drawing:      # "stop" may have woken it, not "resume"
                 if self.phase == PAUSED:

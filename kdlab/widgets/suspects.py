@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import KdlabError
 from ..plots.suspects import PANELS, Curves, Suspect, draw_suspect, frame_suspect, suspect
+from .controls import on_change
 from .picture import Picture, PictureWidget
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -34,8 +35,8 @@ class LineUp(PictureWidget):
         self.who = ipywidgets.Dropdown(options=list(self.suspects), description="suspect", style=style)
         self.told = ipywidgets.Checkbox(value=False, description="show the culprit", indent=False)
         super().__init__(Picture(frame_suspect, draw_suspect, PANELS), [ipywidgets.HBox([self.who, self.told])])
-        self.who.observe(self._next, "value")
-        self.told.observe(self.refresh, "value")
+        on_change(self._next, self.who)
+        on_change(self.refresh, self.told)
 
     def _next(self, _) -> None:
         """Another suspect comes with its name hidden, or choosing would tell."""

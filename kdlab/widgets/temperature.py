@@ -16,7 +16,7 @@ from ..errors import KdlabError
 from ..measure import predict
 from ..plots import Tempered, draw_tempered, frame_tempered
 from ..tasks import encode_texts
-from .controls import with_field
+from .controls import on_change, with_field
 from .picture import Picture, PictureWidget
 
 LOGIT_LIMIT = 10.0
@@ -46,15 +46,14 @@ class TemperatureExplorer(PictureWidget):
         self.logits = {name: [ipywidgets.FloatSlider(value=0, min=-LOGIT_LIMIT, max=LOGIT_LIMIT, step=0.1,
                                                      description=label, style=style)
                               for label in self.labels] for name in ("teacher", "student")}
+        on_change(self.refresh, self.T, self.text, *self.logits["teacher"], *self.logits["student"])
+        on_change(self._switch, self.by_hand)
         columns = [ipywidgets.VBox([ipywidgets.HTML(f"<b>{name} logits</b>"), *map(with_field, sliders)],
                                    layout=ipywidgets.Layout(width="50%"))
                    for name, sliders in self.logits.items()]
         self.hands = ipywidgets.HBox(columns, layout=ipywidgets.Layout(display="none"))
         super().__init__(Picture(frame_tempered, draw_tempered),
                          [self.text, self.by_hand, self.hands, with_field(self.T)])
-        for control in (self.T, self.text, *self.logits["teacher"], *self.logits["student"]):
-            control.observe(self.refresh, "value")
-        self.by_hand.observe(self._switch, "value")
 
     def _switch(self, change) -> None:
         """Start from the logits of the text, so that the picture does not jump."""

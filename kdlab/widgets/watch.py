@@ -18,7 +18,7 @@ from ..errors import KdlabError
 from ..measure import predict
 from ..plots import Moment, draw_moment, frame_moment
 from ..tasks import encode_texts
-from .controls import Player
+from .controls import Player, on_change
 from .picture import Picture, PictureWidget
 from .temperature import posterior_of
 
@@ -78,10 +78,9 @@ class WatchItLearn(PictureWidget):
         super().__init__(Picture(frame_moment, draw_moment),
                          [self.text, ipywidgets.HBox([self.play, self.moment, self.step],
                                                      layout=ipywidgets.Layout(width="98%"))])
+        on_change(self.refresh, self.text, self.moment)
         self.moment.observe(lambda change: setattr(self.step, "value", run.probe_steps[change["new"]]), "value")
         self.step.observe(self._typed_step, "value")
-        for control in (self.text, self.moment):
-            control.observe(self.refresh, "value")
 
     def _typed_step(self, change) -> None:
         """The recorded moment that is nearest to a typed step."""
