@@ -51,7 +51,7 @@ QUIET = {"progress": False}
 
 SST2 = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "sst2"
 AUGMENTED = 2_000                                       # rows at most; their variants are more than is ever seen
-TEACHER_STEPS = 4_000, 2_000                            # of 64 SST-2 sentences: masked words, labels
+TEACHER_STEPS = 3_000, 2_000                            # of 64 SST-2 sentences: masked words, labels
 
 load_masked_lm, load_classifier = cache(load_masked_lm), cache(load_classifier)
 
