@@ -4,7 +4,7 @@ No checkpoint can be fetched here, so the teachers are BERT-base and IB-BERT by 
 weights, saved and loaded again. That shows that everything fits together, and what a step costs; nothing is learnt in
 so few steps.
 
-    python benchmarks/full_size.py TEXTS.tsv [--text COLUMN] [--steps N] [--json FILE]
+    python benchmarks/full_size.py TEXTS.tsv [--text COLUMN] [--steps N] [--quick] [--json FILE]
 
 TEXTS has a column of texts and a column "label" (SST-2's train.tsv, say).
 """
@@ -43,8 +43,11 @@ def main() -> None:
     parser.add_argument("--text", default="text", help="name of the column of texts")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=8, help="small, so that a laptop can take a step")
+    parser.add_argument("--quick", action="store_true", help="one step of 4 texts")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
+    if options.quick:
+        options.steps, options.batch_size = 1, 4
     task = file_task(options.texts, options.texts, options.text, vocabulary=VOCABULARY)
     data, steps = task["train"], options.steps
     small = {"batch_size": options.batch_size}

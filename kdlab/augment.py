@@ -32,7 +32,8 @@ class Augmenter:
         self.model, self.tokenizer = model, tokenizer
         self.p, self.copies, self.candidates = p, copies, candidates
         vocabulary = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-        whole = torch.tensor([token.isalpha() for token in vocabulary])
+        spare = max(0, model.config.vocab_size - len(vocabulary))       # some models have room for more tokens
+        whole = torch.tensor([token.isalpha() for token in vocabulary] + [False] * spare)
         self.never = ~whole                                 # punctuation, pieces and special tokens replace nothing
         self.vocabulary = vocabulary
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import AutoModelForMaskedLM
 
 from kdlab.augment import Augmenter
 from kdlab.errors import KdlabError
+from kdlab.models import bert_config, new_model
 from kdlab.recipes.teacher import new_teacher
 from kdlab.tasks import encode_texts, train_tokenizer
 
@@ -63,6 +65,17 @@ def test_candidates_are_the_masked_model_s_best(task, bert):
         logits = bert.eval()(ids).logits[0, 4]
     words = [w for w in task.tokenizer.convert_ids_to_tokens(logits.argsort(descending=True)) if w.isalpha()][:15]
     assert Augmenter(bert, task.tokenizer)._candidates([text])[0][3] == (14, 18, words)
+
+
+def test_a_model_with_room_for_more_tokens_never_names_one(task):
+    """BERT checkpoints whose vocabulary is padded to a round number have rows that no token belongs to."""
+    config = bert_config(task.tokenizer, 1, 16)
+    config.vocab_size += 13
+    roomy = new_model(config, AutoModelForMaskedLM)
+    with torch.no_grad():
+        roomy.cls.predictions.bias[-13:] = 100.0            # and were it asked, it would name those
+    data = encode_texts(["the pizza was good ."], task.tokenizer)
+    assert len(Augmenter(roomy, task.tokenizer, p=1.0, copies=3)(data)) > 1
 
 
 def test_a_word_of_several_pieces_gets_its_neighbours_among_the_embeddings(world):

@@ -7,10 +7,12 @@ KDLAB_BROWSER_REQUIRED is set, as it is in .ci/run.
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -366,3 +368,66 @@ def test_a_live_run_is_started_paused_and_ended_by_interrupt_while_the_notebook_
     box.get_by_text("Stopped: step").wait_for()
     assert errors(page) == []
     shoot(page, "live-stopped")
+
+
+AWKWARD = ("", "   ", "xyzzy plugh", "the pizza was good .", "word " * 2_000, "<b>&amp;</b>", "💥 ?!",
+           "we loved the price .")
+SECONDS_OF_RANDOM = float(os.environ.get("KDLAB_RANDOM_SECONDS", "120"))
+
+
+def random_action(page, box, chance) -> None:
+    """One thing that a hand may do to a widget."""
+    sliders, menus, fields = (box.get_by_role(role).all() for role in ("slider", "combobox", "spinbutton"))
+    buttons = [b for b in box.get_by_role("button").all() if "measure" not in (b.text_content() or "")]
+    kinds = [found for found in (sliders, menus, fields, buttons, box.get_by_role("checkbox").all()) if found]
+    control = chance.choice(chance.choice(kinds))
+    if not (control.is_visible() and control.is_enabled()):
+        return
+    if control in sliders:
+        control.focus()
+        for _ in range(chance.randint(1, 12)):
+            page.keyboard.press(chance.choice(("ArrowRight", "ArrowLeft", "PageUp", "PageDown", "Home", "End")))
+    elif control in fields:
+        control.fill(str(chance.choice((-1, 0, 1, 2.5, 3, 1e9))))
+        control.press("Enter")
+    elif control in menus and control.evaluate("e => e.tagName") == "SELECT":
+        control.select_option(index=chance.randrange(control.locator("option").count()))
+    elif control in menus:
+        control.fill(chance.choice(AWKWARD))
+        control.press("Enter")
+    else:
+        control.click()
+
+
+@pytest.mark.slow
+def test_random_operation_leaves_no_error_and_memory_flat(page, lab):
+    """Two minutes, or as many seconds as KDLAB_RANDOM_SECONDS says, with a fixed seed."""
+    run_all(page, lab("widgets"))
+    every = [box for _, _, box in boxes(page)]
+    chance, began, actions, sizes = random.Random(5), time.monotonic(), 0, []
+    heap = page.context.new_cdp_session(page)
+    kernel = page.evaluate("""async () => {
+        const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+        const future = kernel.requestExecute({code: 'import os; print(os.getpid())'});
+        let said = '';
+        future.onIOPub = m => { said += m.content.text || ''; };
+        await future.done;
+        return Number(said); }""")
+    while (spent := time.monotonic() - began) < SECONDS_OF_RANDOM:
+        box = chance.choice(every)
+        box.scroll_into_view_if_needed()
+        random_action(page, box, chance)
+        actions += 1
+        if spent > len(sizes) * SECONDS_OF_RANDOM / 10:
+            page.wait_for_timeout(500)
+            heap.send("HeapProfiler.collectGarbage")
+            used = heap.send("Runtime.getHeapUsage")["usedSize"]
+            resident = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{kernel}/status").read_text()).group(1)
+            sizes.append((int(resident) / 1024, used / 2**20))
+    assert actions > SECONDS_OF_RANDOM / 5 and errors(page) == []
+    for _, image, box in boxes(page):
+        assert len(image.get_attribute("alt")) > 40
+        assert "Traceback" not in box.inner_text()
+    warm = len(sizes) // 3
+    for what, values in zip(("kernel", "page"), zip(*sizes, strict=True), strict=True):
+        assert max(values[-2:]) - max(values[:warm]) < 40, f"MiB of the {what}: {values}"
