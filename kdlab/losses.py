@@ -14,8 +14,6 @@ Conventions, the same everywhere:
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -54,7 +52,7 @@ def jensen_shannon(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = Non
     Agarwal et al. 2024 (arXiv 2306.13649), section 2.
     """
     log_p, log_q = (F.log_softmax(_wide(x), dim=-1) for x in (p_logits, q_logits))
-    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    log_m = torch.logaddexp(log_p, log_q)       # of the sum, twice m; as logits they are the same
     return (kl_divergence(log_p, log_m, mask) + kl_divergence(log_q, log_m, mask)) / 2
 
 

@@ -174,7 +174,9 @@ def test_a_run_that_is_ended_by_its_watcher_goes_on_from_its_checkpoint(task, tm
         model = new_classifier(task.tokenizer, task.label_names, layers=1, width=32, seed=3)
         return quiet(model, task, Stage(Objective([HardLabels()]), 12), **options)
     train(checkpoint=tmp_path / "c", checkpoint_every=100, watch=lambda run: run.steps == 7)
-    assert train(checkpoint=tmp_path / "c").history == train().history
+    seen: list[int] = []
+    again = train(checkpoint=tmp_path / "c", watch=lambda run: seen.append(run.steps))
+    assert seen[0] == 8 and again.history == train().history
 
 
 def test_kept_weights_are_those_of_the_moments(task, student):

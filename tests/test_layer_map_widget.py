@@ -85,14 +85,15 @@ def test_lines_are_drawn_moved_and_taken_away(widget):
     check_moved_at_once(widget, [(widget.start, ["top", "uniform"]), (widget.layer, [1, 2])])
 
 
-def test_the_map_can_be_given_to_a_term_and_the_costs_are_the_term_s(widget, models):
+def test_the_map_can_be_given_to_a_term_and_the_costs_are_the_term_s(widget, models, task):
     student, teacher = models
     term = HiddenStates(widget.layers, widths=(16, 32))
     term.check(student.config, teacher.config)
     assert f"{measure.parameters(term):,} parameters" in widget.message.value
     assert "up to layer 4 of 4" in widget.message.value
     widget.start.value = "bottom"
-    assert "up to layer 2 of 4" in widget.message.value
+    half = measure.flops(teacher.base_model, task.tokenizer.model_max_length) / 2
+    assert f"up to layer 2 of 4: about {half / 1e6:,.1f} MFLOPs" in widget.message.value
     widget.layer.value = 0
     widget.source.value = 0                         # a second matrix, for the embeddings
     assert f"{2 * measure.parameters(term):,} parameters" in widget.message.value

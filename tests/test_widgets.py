@@ -151,6 +151,12 @@ def test_a_field_stands_for_its_slider_and_the_slider_for_its_field(explorer):
     assert field.value == 1.41 and explorer.T.value == 2**0.5, "rounding does not move the slider"
     field.value = 3
     assert explorer.T.value == 3 and explorer.state().T == 3
+    order = []
+    explorer.shown.observe(lambda _: order.append("picture"), "value")
+    field.observe(lambda _: order.append("field"), "value")
+    explorer.T.value = 2
+    assert order == ["picture", "field"], "the picture is sent first"
+    assert explorer.T.trait_metadata("value", "echo_update") is False, "and nothing before it"
     field.value = 1_000                             # an ipywidgets field keeps to its bounds
     assert explorer.T.value == pytest.approx(2**4.5)
 

@@ -56,7 +56,7 @@ class LiveRun(PictureWidget):
         self.job = lambda: distill(student, data, stages, teacher, progress=False, watch=self._after_step, **options)
         self.labels = tuple(student.config.id2label.values())
         self.phase, self.run, self.seen, self.error = READY, Run(), {}, ""
-        self.stale, self.drawn_at = False, 0.0
+        self.drawn_at = 0.0
         self.trained, self.resumed_at = 0.0, 0.0        # seconds of training before the last pause; when it went on
         self.thread: threading.Thread | None = None
         style = {"description_width": "6.5em"}
@@ -90,12 +90,11 @@ class LiveRun(PictureWidget):
         super().close()
 
     def refresh(self, *_) -> None:
-        """While the run trains, only its own thread may read the student: then the picture follows within a step."""
+        """While the run trains, only its own thread may read the student: the picture then follows in a moment."""
         with self.drawing:
             if self.phase == RUNNING and threading.current_thread() is not self.thread:
-                self.stale = True
                 return
-            self.drawn_at, self.stale = time.perf_counter(), False
+            self.drawn_at = time.perf_counter()
             super().refresh()
 
     def state(self) -> Moment:
@@ -179,7 +178,7 @@ class LiveRun(PictureWidget):
             with self.drawing:      # "stop" may have woken it, not "resume"
                 if self.phase == PAUSED:
                     self._set(RUNNING)
-        elif self.stale or time.perf_counter() - self.drawn_at > SECONDS_BETWEEN:
+        elif time.perf_counter() - self.drawn_at > SECONDS_BETWEEN:
             self.bar.value = run.steps
             self.refresh()
         return self.stopping
