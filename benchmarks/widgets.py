@@ -59,7 +59,7 @@ box => {
     }, true);
 }
 """
-WARM_UP, PAUSE = 5, 0.3         # presses that do not count; seconds between presses, in which nothing else is asked for
+WARM_UP, PAUSE = 5, 0.15        # presses that do not count; seconds between presses, in which nothing else is asked for
 
 
 def presses(page, box, control, keys: tuple[str, str], back: int, count: int) -> list[float]:

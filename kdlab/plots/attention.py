@@ -101,7 +101,8 @@ def draw_side_by_side(axes: Sequence[Axes], state: SideBySide) -> list[Artist]:
     artists: list[Artist] = []
     for panel, (title, values, (i, j)), (colours, least, most) in zip(axes[:3], state.maps(), looks, strict=True):
         artists.append(tiles(panel, values, colours, least, most))
-        artists.append(rectangles(panel, -0.5, -0.5, *values.shape[::-1], fill=False, edgecolor="black", linewidth=0.8))
+        artists.append(rectangles(panel, -0.5, -0.5, *values.shape[::-1], fill=False, edgecolor="black",
+                                  linewidth=0.8, clip_on=False))
         artists.append(rectangles(panel, j - 0.5, i - 0.5, 1, 1, fill=False, edgecolor="black"))
         if title != APART:      # which stays
             artists.append(panel.text(0, 1.03, title, transform=panel.transAxes, fontsize=9.5))

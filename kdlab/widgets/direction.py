@@ -95,16 +95,17 @@ DIVERGENCES: dict[str, Callable] = {"forward KL": forward, "reverse KL": reverse
 
 def fit(p: np.ndarray, divergence: Callable) -> Bump:
     """The bump that `divergence` likes best: the best of a coarse grid, then of finer ones around it."""
+    p = p.astype(np.float32)                # whose logarithms take a third of the time
     means, sds = np.meshgrid(MEANS, SDS)
     candidates = _COARSE
-    for finer in (0.1, 0.01):
+    for finer in (0.1, 0.01, None):
         best = np.unravel_index(np.argmin(divergence(p, candidates)), means.shape)
-        mean, sd = means[best], sds[best]
-        steps = np.linspace(-1, 1, 15)
-        means, sds = np.meshgrid(mean + 2 * finer * steps, sd * np.exp(finer * steps))
-        candidates = normal(means, sds)
-    best = np.unravel_index(np.argmin(divergence(p, candidates)), means.shape)
-    return Bump(candidates[best], float(means[best]), float(sds[best]))
+        mean, sd = float(means[best]), float(sds[best])
+        if finer:
+            steps = np.linspace(-1, 1, 15)
+            means, sds = np.meshgrid(mean + 2 * finer * steps, sd * np.exp(finer * steps))
+            candidates = normal(means, sds).astype(np.float32)
+    return Bump(normal(mean, sd), mean, sd)
 
 
-_COARSE = normal(*np.meshgrid(MEANS, SDS))
+_COARSE = normal(*np.meshgrid(MEANS, SDS)).astype(np.float32)

@@ -45,7 +45,8 @@ class Picture:
         for artist in artists:
             if artist not in words:
                 artist.axes.draw_artist(artist)
-        image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+        size = canvas.get_width_height()
+        image = Image.frombuffer("RGBA", size, canvas.buffer_rgba(), "raw", "RGBA", 0, 1).convert("RGB")
         for text in words:
             _write(image, text)
         for artist in artists:
