@@ -7,7 +7,7 @@ rates found hold for all its rows. Scores are accuracies on 10,000 test texts, i
     python benchmarks/ablations.py [--seeds N] [--quick] [--json FILE]
 
 Results are kept in benchmarks/results/ablations.jsonl as they come; the same command goes on where it stopped. Expect
-an hour or two on two cores; it says how much is left. `--quick` takes fewer steps and two seeds, for a first look, and
+an hour on two cores; it says how much is left. `--quick` takes fewer steps and two seeds, for a first look, and
 keeps nothing.
 """
 
@@ -48,9 +48,9 @@ ROWS = (
     Row("tinybert", "without prediction", -2.1), Row("tinybert", "without transformer", -19.3),
     Row("tinybert", "without attention", -4.6), Row("tinybert", "without hidden", -2.7),
     Row("tinybert", "top", -4.7), Row("tinybert", "bottom", -4.3),
-    Row("mobilebert", "joint", None), Row("mobilebert", "auxiliary", None), Row("mobilebert", "bare", None),
-    Row("mobilebert", "distilled", None), Row("mobilebert", "without feature_maps", None),
-    Row("mobilebert", "without attention", None),
+    Row("mobilebert", "joint", None), Row("mobilebert", "auxiliary", None),
+    Row("mobilebert", "without feature_maps", None), Row("mobilebert", "bare", None, added=True),
+    Row("mobilebert", "distilled", None, added=True), Row("mobilebert", "without attention", None, added=True),
 )
 
 

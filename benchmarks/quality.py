@@ -49,7 +49,7 @@ def main() -> None:
 
     arms = [(recipe, RECIPES[recipe], recipe) for recipe in options.recipes]
     arms += [(baseline, recipe, recipe) for recipe in options.recipes for baseline in BASELINES]
-    tried = [(recipe, TRIED[recipe]) for recipe in options.recipes if recipe in TRIED]
+    tried = [(recipe, TRIED[recipe]) for recipe in options.recipes if recipe in TRIED and not where]
     rates = tuned([*((m, v) for m, v, _ in arms), *tried], steps, store, **where)
     jobs = {(m, v, seed): job(m, v, seed, steps, rates[m, v], **where) for seed in seeds for m, v, _ in arms}
     results = run_all(scores, list(jobs.values()), store)

@@ -42,19 +42,30 @@ def on_kernel_interrupt(act: Callable[[], None]) -> Callable[[], None]:
     loop = getattr(getattr(shell, "kernel", None), "io_loop", None)
     if loop is None:
         return lambda: None
-    before: list = []
 
     def after_cell(result) -> None:
         if isinstance(result.error_in_exec, KeyboardInterrupt):
             act()
 
-    def install() -> None:      # in the main thread, between two messages, when the kernel has put its own handler back
-        before.append(signal.signal(signal.SIGINT, lambda number, frame: act()))
-
     def end() -> None:
         shell.events.unregister("post_run_cell", after_cell)
-        loop.add_callback(lambda: before and signal.signal(signal.SIGINT, before.pop()))
+        _acts.remove(act)
+        loop.add_callback(_listen)
 
     shell.events.register("post_run_cell", after_cell)
-    loop.add_callback(install)
+    _acts.append(act)
+    loop.add_callback(_listen)
     return end
+
+
+_acts: list[Callable[[], None]] = []
+_before: list = []      # the handler that was there before ours
+
+
+def _listen() -> None:
+    """Hear interrupts while there is anyone to tell. For the main thread, between two messages: during one, the kernel
+    has a handler of its own."""
+    if _acts and not _before:
+        _before.append(signal.signal(signal.SIGINT, lambda number, frame: [act() for act in list(_acts)]))
+    elif _before and not _acts:
+        signal.signal(signal.SIGINT, _before.pop())

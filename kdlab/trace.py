@@ -11,6 +11,7 @@ which is why reading scores does not cost a second, slower forward pass. Scores 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -99,11 +100,14 @@ def check_attention_known(config: PreTrainedConfig) -> None:
 
 _CAPTURE = "kdlab_capture"
 _kept: ContextVar[list[Attention]] = ContextVar("kept")
+_one_at_a_time = threading.RLock()
 
 
 def _keep_and_attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
                      scaling: float, **options) -> tuple[Tensor, None]:
-    _kept.get().append(Attention(query, key, value, scaling))
+    kept = _kept.get(None)
+    if kept is not None:        # else another thread is capturing from this model, and this pass is not its own
+        kept.append(Attention(query, key, value, scaling))
     return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
 
 
@@ -115,11 +119,12 @@ ALL_MASK_ATTENTION_FUNCTIONS.register(_CAPTURE, sdpa_mask)
 def _capturing(config: PreTrainedConfig) -> Iterator[list[Attention]]:
     """The list that fills up with each layer's attention while the block runs, in the order of the layers."""
     check_attention_known(config)
-    before, kept = config._attn_implementation, []
-    token = _kept.set(kept)
-    config._attn_implementation = _CAPTURE
-    try:
-        yield kept
-    finally:
-        config._attn_implementation = before
-        _kept.reset(token)
+    with _one_at_a_time:        # the models of two threads may share a configuration
+        before, kept = config._attn_implementation, []
+        token = _kept.set(kept)
+        config._attn_implementation = _CAPTURE
+        try:
+            yield kept
+        finally:
+            config._attn_implementation = before
+            _kept.reset(token)

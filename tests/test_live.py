@@ -91,6 +91,30 @@ def test_pause_holds_the_student_still_and_resume_goes_on(live, task):
     assert len(run.history["soft targets"]) == run.steps < LONG
 
 
+def test_a_page_may_ask_for_the_picture_while_the_student_learns(live):
+    """Whoever shows the widget again must not read the student in the middle of a step."""
+    widget = live(LONG)
+    widget.go.click()
+    until(lambda: widget.run.steps > 2)
+    read = []
+    widget.state = lambda: read.append(1)
+    with widget.drawing:        # as if the run were busy with a step for as long as this takes
+        shown, _ = widget._repr_mimebundle_()
+    assert "image/png" in shown and not read
+    del widget.state
+
+
+def test_waiting_for_a_paused_run_is_refused_and_closing_ends_one(live):
+    widget = live(LONG)
+    widget.go.click()
+    widget.go.click()
+    until(lambda: widget.go.description == "resume")
+    with pytest.raises(KdlabError, match="resume or stop it first"):
+        widget.wait()
+    widget.close()
+    assert not widget.thread.is_alive(), "so that the student is free"
+
+
 def test_stop_ends_a_paused_run_too(live):
     widget = live(LONG)
     widget.go.click()
@@ -109,6 +133,7 @@ def test_the_picture_follows_while_it_runs_and_a_typed_text_joins(live):
     until(lambda: widget.shown.value != first)
     widget.text.value = "hello"
     until(lambda: "No truth is shown" in widget.message.value)
+    assert 'aria-live="off"' in widget.message.value, "or a screen reader would never come to rest"
     assert "steps a second" in widget.message.value and "s left" in widget.message.value
     widget.text.value = " "
     until(lambda: "the text is empty" in widget.message.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from copy import deepcopy
 
 import pytest
@@ -18,8 +19,9 @@ from transformers import (
 )
 
 from kdlab.architectures import ib_bert_config, mobilebert_config
+from kdlab.batches import Rows
 from kdlab.errors import KdlabError
-from kdlab.models import new_model
+from kdlab.models import new_masked_lm, new_model
 from kdlab.trace import trace, trace_teacher
 
 SMALL = {"vocab_size": 50, "num_hidden_layers": 3, "hidden_size": 24, "num_attention_heads": 2,
@@ -135,3 +137,26 @@ def test_teachers_are_traced_without_dropout_or_gradient(batch):
     model = new_model(CONFIGS["bert"], AutoModelForMaskedLM).train()
     one, two = (trace_teacher(model, batch, ("attention",)).attention[2].queries for _ in range(2))
     assert torch.equal(one, two) and not one.requires_grad
+
+
+def test_two_threads_may_trace_models_that_share_a_configuration(task):
+    """One captures attention over and over, the other only asks for logits."""
+    model = new_masked_lm(task.tokenizer, 2, 32).eval()
+    batch = Rows(task["train"], 0).__getitems__(list(range(8)))
+    expected = trace_teacher(model, batch).logits
+    failures: list[Exception] = []
+
+    def work(needs) -> None:
+        try:
+            for _ in range(40):
+                seen = trace_teacher(model, batch, needs)
+                assert len(seen.attention or "ab") == 2
+                assert seen.logits is None or torch.equal(seen.logits, expected)
+        except Exception as error:
+            failures.append(error)
+    threads = [threading.Thread(target=work, args=(needs,)) for needs in ({"attention"}, {"attention"}, {"logits"})]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures and model.config._attn_implementation == "sdpa"

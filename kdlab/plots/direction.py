@@ -17,7 +17,7 @@ from .figure import STUDENT, TEACHER, area, heading, line, rectangles
 PANELS = (1.7, 1.0)
 PLACES = ("left bump", "between", "right bump")
 STYLES = ("--", "-.", ":")
-TOP = 0.095         # of the probability axis; the narrowest bump that a control allows stays below
+TOP = 0.105         # of the probability axis; the narrowest bump that a control allows stays below
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Direction:
 
 def frame_direction(axes: Sequence[Axes], state: Direction) -> None:
     bumps, places = axes
-    bumps.set(xlim=(state.x[0], state.x[-1]), ylim=(0, TOP), yticks=(0, 0.03, 0.06, 0.09))
+    bumps.set(xlim=(state.x[0], state.x[-1]), ylim=(0, TOP), yticks=(0, 0.05, 0.1))
     bumps.set_ylabel("probability", fontsize=9)
     places.set(xlim=(-0.6, 2.6), ylim=(0, 1.15), yticks=(0, 0.5, 1))
     places.set_xticks(range(3), PLACES, fontsize=9)

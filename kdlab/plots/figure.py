@@ -97,8 +97,8 @@ def tiles(axes: Axes, values: np.ndarray, colours: str | Colormap, low: float, h
 
 
 def heading(axes: Axes, start: str, numbers: dict[str, float]) -> Artist:
-    line = "   ".join([start, *(f"{name} {value:.3f}" for name, value in numbers.items())])
-    return axes.text(0, 1.04, line, transform=axes.transAxes, fontsize=9.5)
+    words = "   ".join([start, *(f"{name} {value:.3f}" for name, value in numbers.items())])
+    return axes.text(0, 1.04, words, transform=axes.transAxes, fontsize=9.5)
 
 
 def about(title: str) -> str:

@@ -46,8 +46,9 @@ def with_field(slider: ipywidgets.Widget) -> ipywidgets.HBox:
         if change["new"] != _rounded(slider.value):     # else it is the slider's own number coming back
             slider.value = change["new"]
 
-    slider.observe(lambda change: setattr(field, "value", _rounded(change["new"])), "value")
-    slider.observe(lambda change: setattr(field, "disabled", change["new"]), "disabled")
+    # The present value, not that of the event: another thread may have moved the slider since.
+    slider.observe(lambda _: setattr(field, "value", _rounded(slider.value)), "value")
+    slider.observe(lambda _: setattr(field, "disabled", slider.disabled), "disabled")
     field.observe(typed, "value")
     return ipywidgets.HBox([slider, field], layout=ipywidgets.Layout(width="98%"))
 

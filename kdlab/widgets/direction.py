@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import ipywidgets
 import numpy as np
@@ -13,16 +14,17 @@ from ..plots.direction import PANELS, Bump, Direction, draw_direction, frame_dir
 from .controls import on_change, with_field
 from .picture import Picture, PictureWidget
 
-X = np.linspace(-6, 6, 121)
+X = np.linspace(-10, 10, 161)           # so wide that no fit is cut off at the ends
 TEACHER_SD = 0.7
-MEANS, SDS = np.linspace(-5, 5, 51), np.geomspace(0.5, 4, 25)
+FARTHEST = 6.0                          # of the bumps from each other
+MEANS, SDS = np.linspace(-4, 4, 41), np.geomspace(0.5, 4, 25)
 BY_HAND = "by hand"
 
 
 class KLDirection(PictureWidget):
     """Choose the divergence by which one bump, the student, is fitted to a teacher with two; or set it by hand.
 
-    The bumps are normal distributions on a grid of 121 places, so that every divergence is a sum over classes, as in
+    The bumps are normal distributions on a grid of 161 places, so that every divergence is a sum over classes, as in
     the losses. The fit is a search over means and standard deviations.
     """
 
@@ -33,7 +35,7 @@ class KLDirection(PictureWidget):
 
         def slider(name: str, value: float, low: float, high: float, step: float) -> ipywidgets.FloatSlider:
             return ipywidgets.FloatSlider(value=value, min=low, max=high, step=step, description=name, style=style)
-        self.apart = slider("bumps apart", 5.0, 0.0, 8.0, 0.1)
+        self.apart = slider("bumps apart", 5.0, 0.0, FARTHEST, 0.1)
         self.left = slider("left bump", 0.6, 0.05, 0.95, 0.01)
         self.mean = slider("mean", 0.0, -5.0, 5.0, 0.05)
         self.sd = slider("spread", 1.0, 0.5, 4.0, 0.05)
@@ -59,14 +61,20 @@ class KLDirection(PictureWidget):
 def direction(apart: float, left: float, how: str, by_hand: tuple[float, float] = (0.0, 1.0)) -> Direction:
     """The picture's state: a teacher with bumps `apart` from each other, of which the left one has the mass `left`,
     and the student by the divergence `how` (of `DIVERGENCES`), or `by_hand`: its mean and standard deviation."""
-    p = left * normal(-apart / 2, TEACHER_SD) + (1 - left) * normal(apart / 2, TEACHER_SD)
-    fits = {name: fit(p, divergence) for name, divergence in DIVERGENCES.items()}
+    p, fits = _fitted(apart, left)
     student = fits[how] if how in fits else Bump(normal(*by_hand), *by_hand)
     log_p, log_q = (torch.from_numpy(values).log() for values in (p, student.q))
     numbers = {"KL(p||q)": losses.kl_divergence(log_p, log_q).item(),
                "KL(q||p)": losses.kl_divergence(log_q, log_p).item(),
                "JSD": losses.jensen_shannon(log_p, log_q).item()}
     return Direction(X, p, student, f"fitted by {how}" if how in fits else "set by hand", fits, apart, numbers)
+
+
+@lru_cache(64)
+def _fitted(apart: float, left: float) -> tuple[np.ndarray, dict[str, Bump]]:
+    """The teacher, and the student by each divergence."""
+    p = left * normal(-apart / 2, TEACHER_SD) + (1 - left) * normal(apart / 2, TEACHER_SD)
+    return p, {name: fit(p, divergence) for name, divergence in DIVERGENCES.items()}
 
 
 def normal(mean, sd) -> np.ndarray:

@@ -18,7 +18,7 @@ from .controls import on_change
 from .picture import Picture, PictureWidget
 
 PRESETS = {preset.__name__: preset for preset in
-           (layer_map.uniform, layer_map.top, layer_map.bottom, layer_map.spread, layer_map.last)}
+           (layer_map.uniform, layer_map.top, layer_map.bottom, layer_map.spread, layer_map.skip, layer_map.last)}
 OWN = "your own"
 NOBODY = None
 MOST_TEXTS = 128
@@ -29,8 +29,8 @@ class LayerMapBuilder(PictureWidget):
 
     student, teacher: models of the same tokenizer, the student no deeper than the teacher; texts: a few dozen, on which
     the layers' similarity (linear CKA, `kdlab.measure`) is taken once; make a new widget for a student that has learnt
-    since. The costs are those of a hidden-state loss with one projection for all layers and one for the embeddings.
-    `layers` is the map, to be given to a term.
+    since. The costs are TinyBERT's: a hidden-state term with one projection for all layers, and another term, with its
+    own, for the embeddings. `layers` is the map as drawn, such as a term takes.
     """
 
     def __init__(self, student: nn.Module, teacher: nn.Module, tokenizer: PreTrainedTokenizerBase,

@@ -35,7 +35,8 @@ class LiveRun(PictureWidget):
     student, data, stages, teacher and the options are those of `kdlab.distill.distill`; the student is a classifier and
     is trained in place. texts: to choose from, others may be typed; world: tells the true posterior of a text of its
     grammar. `run` is the run so far, `wait()` returns it when it has ended. While it trains, use the student from
-    nowhere else; other cells that draw torch's random numbers change those of a student with dropout.
+    nowhere else; torch's random numbers are shared with other cells, so that a run with dropout or masking, and what
+    those cells draw, are not repeatable.
 
     Raises `KdlabError` for a student that is no classifier and for a run that cannot be right, as `distill` does. What
     goes wrong later is said in the widget.
@@ -57,6 +58,7 @@ class LiveRun(PictureWidget):
         self.labels = tuple(student.config.id2label.values())
         self.phase, self.run, self.seen, self.error = READY, Run(), {}, ""
         self.drawn_at = 0.0
+        self.before = 0                                 # steps that a checkpoint had
         self.trained, self.resumed_at = 0.0, 0.0        # seconds of training before the last pause; when it went on
         self.thread: threading.Thread | None = None
         style = {"description_width": "6.5em"}
@@ -67,14 +69,17 @@ class LiveRun(PictureWidget):
         self.halt = ipywidgets.Button(description="stop", icon="stop", tooltip="end the run", disabled=True)
         self.bar = ipywidgets.IntProgress(min=0, max=self.total, description="steps", style=style,
                                           layout=ipywidgets.Layout(width="50%"))
-        super().__init__(Picture(frame_moment, draw_moment),
+        super().__init__(Picture(frame_moment, draw_moment, backgrounds=1),     # each has its own curves
                          [self.text, ipywidgets.HBox([self.go, self.halt, self.bar])])
         on_change(self.refresh, self.text)
         self.go.on_click(self._go)
         self.halt.on_click(self.stop)
 
     def wait(self, seconds: float | None = None) -> Run:
-        """The run when it has ended, or after so many seconds."""
+        """The run when it has ended, or after so many seconds. Raises `KdlabError` while it is paused: nobody could
+        resume it then."""
+        if self.phase == PAUSED and seconds is None:
+            raise KdlabError("the run is paused and would be waited for without end; resume or stop it first")
         if self.thread:
             self.thread.join(seconds)
         return self.run
@@ -85,8 +90,11 @@ class LiveRun(PictureWidget):
         self.go_on.set()
 
     def close(self) -> None:
-        """Ends the run, too: when its cell is run again, or the widget is thrown away."""
+        """Ends the run, too, and waits for its last step: when its cell is run again, or the widget is thrown away."""
         self.stop()
+        thread = getattr(self, "thread", None)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
         super().close()
 
     def refresh(self, *_) -> None:
@@ -110,15 +118,19 @@ class LiveRun(PictureWidget):
         return moment(self.labels, self.run.steps, predict(self.student, rows)[0], p_logits, truth, curves,
                       f"{self._progress()} {note}".strip(), self.total)
 
+    def static_state(self) -> Moment:
+        """What was drawn last: the student may be in the middle of a step."""
+        return self.drawn
+
     def _progress(self) -> str:
         steps, seconds = self.run.steps, self.trained
         if self.phase == READY:
             return f"Ready for {self.total} steps."
         if self.phase == RUNNING:
             seconds += time.perf_counter() - self.resumed_at
-        rate = steps / seconds if seconds > 0 else 0.0
+        rate = (steps - self.before) / seconds if seconds > 0 else 0.0
         left = f", about {(self.total - steps) / rate:.0f} s left" if rate and self.phase != ENDED else ""
-        what = "Done" if steps == self.total else "Stopped" if self.phase == ENDED else self.phase.capitalize()
+        what = self.phase.capitalize() if self.phase != ENDED else "Done" if steps == self.total else "Stopped"
         return f"{what}: step {steps} of {self.total}, {rate:.1f} steps a second{left}."
 
     def _go(self, _) -> None:
@@ -137,6 +149,7 @@ class LiveRun(PictureWidget):
         if self.phase == RUNNING:
             self.trained += time.perf_counter() - self.resumed_at
         self.phase, self.resumed_at = phase, time.perf_counter()
+        self.spoken = phase != RUNNING          # the numbers change twice a second then
         if phase == RUNNING:
             self._label()
             self.go_on.set()
@@ -154,7 +167,7 @@ class LiveRun(PictureWidget):
         try:
             self.run = self.job()
         except Exception as error:      # whatever it is, the page is where the learner looks
-            self.error = str(error)
+            self.error = str(error) if isinstance(error, KdlabError) else f"{type(error).__name__}: {error}"
         finally:
             forget()
             with self.drawing:
@@ -167,7 +180,8 @@ class LiveRun(PictureWidget):
 
     def _after_step(self, run: Run) -> bool:
         """Called by the run, in its thread, between two steps."""
-        self.run = run
+        if self.run is not run:
+            self.run, self.before = run, run.steps - 1
         if not self.go_on.is_set() and not self.stopping:
             with self.drawing:
                 self._set(PAUSED)

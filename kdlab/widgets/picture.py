@@ -32,8 +32,9 @@ class Picture:
     image leaves a few milliseconds a frame.
     """
 
-    def __init__(self, frame: Callable, draw: Callable, panels: Sequence[float] = (1.6, 1.0)) -> None:
-        self.frame, self.draw, self.panels = frame, draw, panels
+    def __init__(self, frame: Callable, draw: Callable, panels: Sequence[float] = (1.6, 1.0),
+                 backgrounds: int = BACKGROUNDS) -> None:
+        self.frame, self.draw, self.panels, self.backgrounds = frame, draw, panels, backgrounds
         self.kept: dict[object, tuple[FigureCanvasAgg, object]] = {}    # by state.frame, the last used at the end
 
     def png(self, state) -> bytes:
@@ -60,7 +61,7 @@ class Picture:
             canvas = FigureCanvasAgg(figure)
             self.frame(figure.axes, state)
             canvas.draw()
-            while len(self.kept) >= BACKGROUNDS:
+            while len(self.kept) >= self.backgrounds:
                 del self.kept[next(iter(self.kept))]
             self.kept[key] = canvas, canvas.copy_from_bbox(figure.bbox)
         self.kept[key] = self.kept.pop(key)
@@ -107,16 +108,18 @@ class PictureWidget(ipywidgets.VBox):
     """Controls above a picture and a line of numbers; a subclass gives `state()` and the controls.
 
     Where no kernel runs, the page shows the picture of `static_state()`, with its description as alt
-    text. What goes wrong is said in the widget. A notebook cell that is run again closes the widgets of its last run.
+    text. A state that cannot be shown (`state` raises ValueError) is told in the widget. Whoever makes a widget in a
+    notebook cell closes those that an earlier run of that cell has made.
     """
 
     picture: Picture | None = None      # none yet, or none any more
+    spoken = True                       # whether a screen reader is to say the numbers whenever they change
     drawing = threading.RLock()         # its own once it is made: what is refused before that is closed, too
 
     def __init__(self, picture: Picture, controls: Sequence[ipywidgets.Widget]) -> None:
         self.picture = picture
         self.drawing = threading.RLock()    # JupyterLab may deliver events in a thread of their own
-        self.shown = ipywidgets.HTML()
+        self.shown, self.drawn = ipywidgets.HTML(), None
         self.message = ipywidgets.HTML(layout=ipywidgets.Layout(height=MESSAGE_HEIGHT, overflow="auto"))
         super().__init__([*controls, self.shown, self.message])
         _replace_in_cell(self)
@@ -146,6 +149,7 @@ class PictureWidget(ipywidgets.VBox):
             try:
                 state = self.state()
                 png = self.picture.png(state)
+                self.drawn = state
             except ValueError as error:
                 self.alert("Not shown", str(error))
                 return
@@ -155,7 +159,7 @@ class PictureWidget(ipywidgets.VBox):
                                 f'decoding="sync" style="max-width:100%;height:auto" '
                                 f'src="data:image/png;base64,{base64.b64encode(png).decode()}">')
             numbers = " &nbsp; ".join(f"{html.escape(k)} = {v:.3f}" for k, v in state.numbers.items())
-            self.message.value = _paragraph("status", f"{numbers} {html.escape(state.note)}")
+            self.message.value = _paragraph("status", f"{numbers} {html.escape(state.note)}", self.spoken)
 
     def alert(self, what: str, why: str) -> None:
         """Say beneath the picture what went wrong."""
@@ -164,6 +168,8 @@ class PictureWidget(ipywidgets.VBox):
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)
         with self.drawing:
+            if self.picture is None:
+                return bundle
             try:
                 state = self.static_state()
             except ValueError:      # the widget itself says what is wrong
@@ -173,8 +179,9 @@ class PictureWidget(ipywidgets.VBox):
         return bundle, {"image/png": {"alt": state.describe()}}
 
 
-def _paragraph(role: str, text: str) -> str:
-    return f'<p role="{role}" style="margin:0;line-height:1.4">{text}</p>'
+def _paragraph(role: str, text: str, spoken: bool = True) -> str:
+    silent = "" if spoken else ' aria-live="off"'
+    return f'<p role="{role}"{silent} style="margin:0;line-height:1.4">{text}</p>'
 
 
 def _parts(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:

@@ -79,7 +79,7 @@ class WatchItLearn(PictureWidget):
                          [self.text, ipywidgets.HBox([self.play, self.moment, self.step],
                                                      layout=ipywidgets.Layout(width="98%"))])
         on_change(self.refresh, self.text, self.moment)
-        self.moment.observe(lambda change: setattr(self.step, "value", run.probe_steps[change["new"]]), "value")
+        self.moment.observe(lambda _: setattr(self.step, "value", run.probe_steps[self.moment.value]), "value")
         self.step.observe(self._typed_step, "value")
 
     def _typed_step(self, change) -> None:
@@ -132,7 +132,7 @@ class _Earlier(torch.nn.Module):
     def __init__(self, model: PreTrainedModel, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.model, self.weights = model, weights
-        self.config = model.config
+        self.config, self.training = model.config, model.training       # who sets one back sets back the other
 
     def forward(self, **inputs):
         return functional_call(self.model, self.weights, (), inputs)
