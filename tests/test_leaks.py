@@ -10,14 +10,14 @@ from jupyter_client.manager import start_new_kernel
 
 MAKE = """
 import sys; sys.path.insert(0, {root!r})
-from kdlab.widgets import KLDirection
+from kdlab.widgets import BottleneckBuilder, KLDirection
+b = BottleneckBuilder("BERT-base")
 w = KLDirection()
 w
 """
 COUNT = """
 import gc, json, ipywidgets, comm
 from matplotlib.figure import Figure
-from kdlab.widgets import KLDirection
 gc.collect()
 alive = gc.get_objects()
 print(json.dumps({"widgets": len(ipywidgets.widgets.widget._instances), "comms": len(comm.get_comm_manager().comms),
@@ -60,10 +60,10 @@ def test_ten_runs_of_a_cell_leave_what_one_leaves(kernel):
     code = MAKE.format(root=str(ROOT))
     execute(kernel, code, "a")
     once = json.loads(execute(kernel, COUNT, "count"))
-    assert once["widgets"] > 10 and once["figures"] == 1 and once["callbacks"] > 0
+    assert once["widgets"] > 10 and once["figures"] == 2 and once["callbacks"] > 0
     for _ in range(10):
         execute(kernel, code, "a")
     assert json.loads(execute(kernel, COUNT, "count")) == once
     execute(kernel, code, "b")
     twice = json.loads(execute(kernel, COUNT, "count"))
-    assert twice["figures"] == 2, "another cell's widget stays"
+    assert twice["figures"] == 4, "another cell's widget stays"
