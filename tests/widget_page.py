@@ -60,7 +60,7 @@ WIDGETS = {
     "builder": OnPage("BottleneckBuilder('BERT-base')", "Three charts of size", ("slider", 1), ("ArrowLeft",
                       "ArrowRight"), 10),
     "which_one": OnPage("WhichOne(contenders)", "Scatter of accuracy", ("combobox", 2), ("l", "l")),
-    "direction": OnPage("KLDirection()", "A bump fitted to two", ("slider", 0)),
+    "direction": OnPage("KLDirection()", "A bump fitted to two", ("slider", 0), ("ArrowLeft", "ArrowRight")),
 }
 LIVE = OnPage("live = LiveRun(student, task['transfer'], with_teacher(100_000), teacher, tokenizer=tokenizer, "
               "texts=texts, world=world)\nlive", "Bar chart after step 0 of", ("button", 0))
