@@ -32,6 +32,7 @@ def lesson(request) -> Path:
     return request.param
 
 
+@pytest.mark.slow       # eight minutes for all; most lessons are also run by the browser tests
 def test_runs_top_to_bottom_in_a_fresh_kernel(lesson):
     notebook = nbformat.read(lesson, as_version=4)
     started = time.perf_counter()
