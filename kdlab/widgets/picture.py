@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..plots import new_figure
 
-BACKGROUNDS = 8             # of one picture, kept at a time: going back to one costs nothing
+BACKGROUNDS = 3             # of one picture, kept at a time: going back to one costs nothing
 MESSAGE_HEIGHT = "4.5em"    # three lines: fixed, so that nothing on the page moves when the numbers change
 
 
