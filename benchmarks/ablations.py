@@ -8,7 +8,7 @@ rates found hold for all its rows. Scores are accuracies on 10,000 test texts, i
 
 Results are kept in benchmarks/results/ablations.jsonl as they come; the same command goes on where it stopped. Expect
 an hour on two cores; it says how much is left. `--quick` takes fewer steps and two seeds, for a first look, and
-keeps nothing.
+begins anew each time.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ rates tuned on a validation split, with as many tries each. In the built-in worl
     python benchmarks/quality.py [--ground sst2] [--seeds N] [--quick] [--json FILE]
 
 Results are kept in benchmarks/results/ as they come; the same command goes on where it stopped. `--quick` takes a
-fifth of the steps and two seeds, for a first look, and keeps nothing.
+fifth of the steps and two seeds, for a first look, and begins anew each time.
 """
 
 from __future__ import annotations

@@ -113,3 +113,15 @@ def open_widget(page, address: str, start: str):
     assert errors(page) == []
     image = picture(page, start)
     return image, page.locator(".widget-box", has=page.locator(f"img[alt^='{start}']")).first
+
+
+def printed(page, code: str) -> str:
+    """What the kernel of the notebook on the page prints for `code`, beside whatever else it is doing."""
+    return page.evaluate(
+        """async code => {
+               const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+               const future = kernel.requestExecute({code});
+               let said = '';
+               future.onIOPub = message => { said += message.content.text || ''; };
+               await future.done;
+               return said; }""", code)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
-from lab import CHROMIUM, chromium, errors, jupyterlab, open_widget, picture, run_all
+from lab import CHROMIUM, chromium, errors, jupyterlab, open_widget, picture, printed, run_all
 from widget_page import LIVE, SETUP, WIDGETS, write_notebook
 
 from kdlab import losses
@@ -350,13 +350,7 @@ def test_a_live_run_is_started_paused_and_ended_by_interrupt_while_the_notebook_
     page.keyboard.press("Enter")
     page.wait_for_function("() => [...document.querySelectorAll('img')].some(i => /after step [1-9]/.test(i.alt))")
     first = step()
-    sum_of = page.evaluate("""async () => {
-        const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-        const future = kernel.requestExecute({code: 'print(sum(range(101)))'});
-        let said = '';
-        future.onIOPub = m => { said += m.content.text || ''; };
-        await future.done;
-        return said; }""")
+    sum_of = printed(page, "print(sum(range(101)))")
     assert sum_of.strip() == "5050" and "Running" in box.get_by_role("status").inner_text()
     changed(page, image, image.get_attribute("alt"))
     assert step() > first
@@ -416,13 +410,7 @@ def test_random_operation_leaves_no_error_and_memory_bounded(page, lab):
     every = [box for _, _, box in boxes(page)]
     chance, began, actions, sizes = random.Random(5), time.monotonic(), 0, []
     heap = page.context.new_cdp_session(page)
-    kernel = page.evaluate("""async () => {
-        const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-        const future = kernel.requestExecute({code: 'import os; print(os.getpid())'});
-        let said = '';
-        future.onIOPub = m => { said += m.content.text || ''; };
-        await future.done;
-        return Number(said); }""")
+    kernel = int(printed(page, "import os; print(os.getpid())"))
     while (spent := time.monotonic() - began) < SECONDS_OF_RANDOM:
         box = chance.choice(every)
         try:

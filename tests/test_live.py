@@ -115,6 +115,12 @@ def test_waiting_for_a_paused_run_is_refused_and_closing_ends_one(live):
     assert not widget.thread.is_alive(), "so that the student is free"
 
 
+def test_a_live_run_without_a_text_can_still_be_shown(task, teacher):
+    widget = LiveRun(new_student(task), task["transfer"], with_teacher(3), teacher, tokenizer=task.tokenizer,
+                     texts=[" "])
+    assert "the text is empty" in widget.message.value and widget._repr_mimebundle_()
+
+
 def test_stop_ends_a_paused_run_too(live):
     widget = live(LONG)
     widget.go.click()

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from ..errors import KdlabError
 from .figure import ACCENT, STUDENT, TEACHER, TRUTH, Static, line, picture
 
-PANELS = (1.0, 0.26)        # relative widths: the picture, and the keys beside it
+PANELS = (1.0, 0.34)        # relative widths: the picture, and the keys beside it
 LESS_IS_BETTER = frozenset({"kl_truth", "kl_teacher", "calibration_error"})
 COLOURS = (TEACHER, STUDENT, "#009E73", ACCENT, "#56B4E9", "#D55E00", TRUTH)       # Okabe and Ito 2008
 MARKS = "osD^vPX"
@@ -39,6 +39,11 @@ class Contender:
 
     def mean(self, score: str) -> float:
         return statistics.fmean(self.scores[score])
+
+    def told(self, score: str) -> str:
+        """Mean and standard error in words; a single seed has no spread to tell."""
+        spread = f" ± {self.standard_error(score):.3f}" if len(self.scores[score]) > 1 else ""
+        return f"{self.mean(score):.3f}{spread}"
 
     def standard_error(self, score: str) -> float:
         """Of the mean over seeds; 0 with a single seed, which tells no spread."""
@@ -80,7 +85,7 @@ class Contest:
 
     def describe(self) -> str:
         """The picture in words and numbers, for its alt text."""
-        rows = "; ".join(f"{c.name} {c.mean(self.score):.3f} ± {c.standard_error(self.score):.3f} at "
+        rows = "; ".join(f"{c.name} {c.told(self.score)} at "
                          f"{_count(c.costs[self.cost])}" for c in self.contenders)
         front = ", ".join(self.contenders[i].name for i in self.front)
         better = "lower" if self.score in LESS_IS_BETTER else "higher"
@@ -146,7 +151,7 @@ def draw_contest(axes: Sequence[Axes], state: Contest) -> list[Artist]:
     plot, one = axes[0], state.contenders[state.chosen]
     ring = line(plot, [one.costs[state.cost]], [one.mean(state.score)], "", marker="o", markersize=17, color="none",
                 markeredgecolor="black", markeredgewidth=1.8, zorder=3)
-    head = f"{one.name}   {state.score} {one.mean(state.score):.3f} ± {one.standard_error(state.score):.3f}"
+    head = f"{one.name}   {state.score} {one.told(state.score)}"
     return [ring, plot.text(0, 1.04, head, transform=plot.transAxes, fontsize=9.5)]
 
 

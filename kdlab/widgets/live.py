@@ -120,6 +120,8 @@ class LiveRun(PictureWidget):
 
     def static_state(self) -> Moment:
         """What was drawn last: the student may be in the middle of a step."""
+        if self.drawn is None:
+            raise KdlabError("nothing could be drawn yet; pick a text or type a few words")
         return self.drawn
 
     def _progress(self) -> str:
