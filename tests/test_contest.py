@@ -104,3 +104,9 @@ def test_contenders_that_cannot_be_compared_are_refused(change, said):
     change(all_)
     with pytest.raises(KdlabError, match=said):
         WhichOne(all_)
+
+
+def test_a_single_seed_claims_no_spread():
+    def alt(*values):
+        return which_one([Contender("a student", "a method", {"accuracy": values}, {"parameters": 1_000.0})]).alt
+    assert "a method 0.500 at 1,000" in alt(0.5) and "0.500 ± 0.100 at" in alt(0.4, 0.6)
