@@ -1,10 +1,11 @@
-"""The command line: `python -m kdlab distill ...` and `python -m kdlab teacher ...`."""
+"""The command line: `python -m kdlab distill ...`, `teacher ...` and `cache ...`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from dataclasses import fields
+from datetime import datetime
 from pathlib import Path
 
 from .errors import KdlabError
@@ -57,6 +58,18 @@ def _teacher(options: argparse.Namespace) -> None:
           f"nats on {len(task['test']):,} test texts; pretrained: {prefix}bert")
 
 
+def _cache(options: argparse.Namespace) -> None:
+    from .cache import TeacherCache
+
+    cache = TeacherCache(options.folder)
+    entries = cache.clear() if options.clear else cache.entries()
+    for entry in entries:
+        print(f"{entry.folder.name}  {entry.bytes / 2**20:9.1f} MiB  {entry.rows:>9,} rows  "
+              f"used {datetime.fromtimestamp(entry.used):%Y-%m-%d %H:%M}  {entry.teacher}: {', '.join(entry.columns)}")
+    total = sum(entry.bytes for entry in entries) / 2**20
+    print(f"{'removed: ' if options.clear else ''}{len(entries)} entries, {total:.1f} MiB")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m kdlab", description="Knowledge distillation of language models.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -89,6 +102,13 @@ def _parser() -> argparse.ArgumentParser:
     two.add_argument("--fine-tuning-steps", type=int, default=2_500, help="steps of 64 labelled texts")
     two.add_argument("--seed", type=int, default=0, help="of texts, weights and batches")
     two.set_defaults(command=_teacher)
+
+    three = commands.add_parser("cache", help="list or clear a folder of teacher outputs",
+                                description="List the entries of a teacher cache, the last used first, or remove them. "
+                                "`distill` keeps its cache in OUT/cache.")
+    three.add_argument("folder", type=Path, help="what was given as cache=")
+    three.add_argument("--clear", action="store_true", help="remove every entry; other files are left alone")
+    three.set_defaults(command=_cache)
     return parser
 
 

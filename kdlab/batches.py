@@ -91,9 +91,11 @@ def training_loader(rows: Rows, batch_size: int, seed: int, start: int = 0) -> D
     return DataLoader(rows, batch_sampler=order, collate_fn=_as_gathered, generator=torch.Generator())
 
 
-def in_order(rows: Rows, batch_size: int = 256) -> Iterator[Batch]:
-    """Every row once, longest first so that little is padding; `batch["row"]` says which is which."""
-    order = np.argsort(-rows.lengths, kind="stable")
+def in_order(rows: Rows, batch_size: int = 256, some: np.ndarray | None = None) -> Iterator[Batch]:
+    """Every row once, or those numbered `some`, longest first so that little is padding; `batch["row"]` says which is
+    which."""
+    some = np.arange(len(rows)) if some is None else some
+    order = some[np.argsort(-rows.lengths[some], kind="stable")]
     for i in range(0, len(order), batch_size):
         yield rows.__getitems__(order[i:i + batch_size])
 

@@ -1,84 +1,269 @@
 """Teacher outputs on disk, so that a teacher reads each text once and not once an epoch.
 
-One folder per (teacher, texts): `<root>/<key>/` holds the logits as an Arrow data set, memory-mapped
-when read, and a manifest with its checksum. The key is a hash of the teacher's weights and
-configuration and of every token, so another teacher or another text never finds this folder; a folder
-whose content no longer matches its checksum is computed again.
+One folder per (teacher, texts, what is kept): `<root>/<key>/` holds an Arrow file with a row a text (logits) and one
+with a row a token (hidden states, queries, keys, values), memory-mapped when read, and a manifest. The key is a hash
+of the teacher's weights and configuration, of every token and of the settings, so that another teacher or another text
+never finds this folder; a folder whose content no longer matches its checksum is computed again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
-from datasets import Dataset, Features, List, Value, load_from_disk
-from datasets.utils import logging
-from torch import Tensor
+import xxhash
+from transformers import PreTrainedModel
 
-from .batches import Rows
+from .batches import Rows, in_order
+from .errors import KdlabError
 from .files import replaced_folder
 from .models import fingerprint
-from .trace import Batch, Trace
+from .trace import Attention, Batch, Reading, Trace, trace_teacher
 
 MANIFEST = "manifest.json"
+LIMIT = 4.0             # GiB of one folder of entries, unless another limit is given
+CHUNK_MIB = 64          # what is in memory at once while an entry is written,
+ROWS_EACH = 256         # but at least so many rows
+ATTENTION = ("queries", "keys", "values")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One teacher's outputs on one set of texts, as `entries` finds them."""
+
+    folder: Path
+    teacher: str
+    rows: int
+    columns: tuple[str, ...]
+    bytes: int
+    used: float             # seconds since 1970
+
+
+class TeacherCache:
+    """A folder of entries that together take at most `limit` GiB; the longest unused make room for new ones."""
+
+    def __init__(self, root: str | Path, limit: float = LIMIT) -> None:
+        if limit <= 0:
+            raise KdlabError(f"the cache's limit is {limit:g} GiB; give one above 0")
+        self.root, self.limit = Path(root), limit
+
+    def fits(self, teacher: PreTrainedModel, rows: Rows, readings: Collection[Reading]) -> bool:
+        return expected_bytes(teacher, rows, readings) <= self.limit * 2**30
+
+    def open(self, teacher: PreTrainedModel, rows: Rows, readings: Collection[Reading],
+             precision: str = "no") -> tuple[CachedTeacher, bool]:
+        """A stand-in for the teacher on these rows, and whether it was found; if not, it is computed and stored."""
+        columns = _columns(teacher, readings)
+        key = sha256(f"{fingerprint(teacher)} {precision} {columns}".encode())
+        for array in (rows.tokens, rows.lengths):
+            key.update(np.ascontiguousarray(array))
+        folder = self.root / key.hexdigest()[:32]
+        found = _sound(folder)
+        if not found:
+            size = expected_bytes(teacher, rows, readings)
+            self._make_room(size)
+            _fill(folder, teacher, rows, columns, precision, size)
+        os.utime(folder / MANIFEST)
+        return CachedTeacher(folder, rows, teacher.config.num_hidden_layers), found
+
+    def entries(self) -> list[Entry]:
+        """What lies in the folder, the last used first; what is no entry of a cache is left out."""
+        found = []
+        for manifest in self.root.glob(f"*/{MANIFEST}"):
+            try:
+                told = json.loads(manifest.read_text())
+                size = sum(path.stat().st_size for path in manifest.parent.iterdir())
+                found.append(Entry(manifest.parent, told["teacher"], told["rows"], tuple(told["columns"]), size,
+                                   manifest.stat().st_mtime))
+            except (OSError, ValueError, KeyError, TypeError):      # half-made, foreign, or removed this moment
+                continue
+        return sorted(found, key=lambda entry: -entry.used)
+
+    def clear(self) -> list[Entry]:
+        """Remove every entry; returns them."""
+        entries = self.entries()
+        for entry in entries:
+            shutil.rmtree(entry.folder, ignore_errors=True)
+        return entries
+
+    def _make_room(self, size: int) -> None:
+        """Remove the longest unused entries until `size` bytes more stay within the limit. Whoever still has an entry
+        mapped goes on reading it: its space is given back once they let go."""
+        room = self.limit * 2**30 - size
+        for entry in self.entries():
+            room -= entry.bytes
+            if room < 0:
+                shutil.rmtree(entry.folder, ignore_errors=True)
 
 
 class CachedTeacher:
-    """Stands in for a teacher of which only the logits are read: looks each row up by its number."""
+    """Stands in for a teacher: looks up what it said of each row, by the row's number."""
 
-    def __init__(self, logits: np.ndarray) -> None:
-        self.logits = logits                        # (rows, C), memory-mapped
+    def __init__(self, folder: Path, rows: Rows, layers: int) -> None:
+        told = json.loads((folder / MANIFEST).read_text())
+        self.rows, self.layers, self.heads, self.scaling = rows, layers, told["heads"], told["scaling"]
+        of_rows, of_tokens = (_Columns(folder / name) for name in ("rows.arrow", "tokens.arrow"))
+        self.logits = of_rows if of_rows.names else None
+        self.tokens = of_tokens
 
     def __call__(self, batch: Batch) -> Trace:
-        rows = batch["row"].cpu().numpy()
-        return Trace(logits=torch.from_numpy(self.logits[rows]).to(batch["row"].device))
+        device, rows = batch["row"].device, batch["row"].cpu().numpy()
+        logits = None if self.logits is None else self.logits.take("logits", rows).to(device)
+        if not self.tokens.names:
+            return Trace(logits=logits)
+        real = batch["attention_mask"].cpu().numpy().astype(bool)
+        places = (self.rows.starts[rows][:, None] + np.arange(real.shape[1]))[real]
+
+        def padded(column: str) -> torch.Tensor:            # (B, L, width), 0 in padding
+            taken = self.tokens.take(column, places)
+            out = taken.new_zeros(*real.shape, taken.shape[-1])
+            out[torch.from_numpy(real)] = taken
+            return out.to(device)
+
+        states: list = [None] * (self.layers + 1)
+        attention: list = [None] * self.layers
+        for column in self.tokens.names:
+            output, layer, *part = column.split(".")
+            if output == "hidden_states":
+                states[int(layer)] = padded(column)
+            elif part == ["queries"]:
+                q, k, v = (padded(f"attention.{layer}.{name}").unflatten(2, (self.heads, -1)).transpose(1, 2)
+                           for name in ATTENTION)
+                attention[int(layer) - 1] = Attention(q, k, v, self.scaling)
+        return Trace(logits, tuple(states), tuple(attention))
 
 
-def cached_teacher(teacher: torch.nn.Module, rows: Rows, root: str | Path,
-                   compute: Callable[[], Tensor]) -> tuple[CachedTeacher, bool]:
-    """The teacher's logits on `rows` from `root`, computed and stored there if they are not there yet.
+class _Columns:
+    """A memory-mapped Arrow file of equally wide columns of float32; rows are gathered from its chunks."""
 
-    compute: returns the logits, (rows, C). Returns the stand-in and whether it was found on disk.
-    """
-    key = sha256(fingerprint(teacher).encode())
-    key.update(np.ascontiguousarray(rows.tokens).tobytes())
-    key.update(np.ascontiguousarray(rows.lengths).tobytes())
-    folder = Path(root) / key.hexdigest()[:32]
-    found = _sound(folder)
-    if not found:
-        _write(folder, compute().float().cpu().numpy())
-    return CachedTeacher(_read(folder)), found
+    def __init__(self, path: Path) -> None:
+        self.names: list[str] = []
+        self.chunks: dict[str, list[np.ndarray]] = {}
+        if path.exists():
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            self.names = table.column_names
+            self.chunks = {name: [chunk.flatten().to_numpy().reshape(len(chunk), -1)
+                                  for chunk in table.column(name).chunks] for name in self.names}
+            self.starts = np.cumsum([0, *(len(chunk) for chunk in self.chunks[self.names[0]])])
+
+    def take(self, name: str, places: np.ndarray) -> torch.Tensor:
+        """The rows (n, width) at these places (n,)."""
+        chunks = self.chunks[name]
+        if len(chunks) == 1:
+            return torch.from_numpy(chunks[0][places])
+        out = np.empty((len(places), chunks[0].shape[1]), np.float32)
+        chunk_of = np.searchsorted(self.starts, places, side="right") - 1
+        for i in np.unique(chunk_of):
+            here = chunk_of == i
+            out[here] = chunks[i][places[here] - self.starts[i]]
+        return torch.from_numpy(out)
 
 
-def _write(folder: Path, logits: np.ndarray) -> None:
-    columns = Features({"logits": List(Value("float32"), length=logits.shape[1])})
+def expected_bytes(teacher: PreTrainedModel, rows: Rows, readings: Collection[Reading]) -> int:
+    """What an entry will take: four bytes a number."""
+    config = teacher.config
+    inner = getattr(config, "true_hidden_size", config.hidden_size)
+    width = {"hidden_states": config.hidden_size, "attention": len(ATTENTION) * inner}
+    columns = _columns(teacher, readings)
+    of_tokens = sum(width[column.split(".")[0]] for column in columns if column != "logits")
+    of_rows = getattr(config, "num_labels", 0) if "logits" in columns else 0
+    return 4 * (len(rows) * of_rows + int(rows.lengths.sum()) * of_tokens)
+
+
+def _columns(teacher: PreTrainedModel, readings: Collection[Reading]) -> tuple[str, ...]:
+    """The outputs to keep, by name: "logits", "hidden_states.3", "attention.3"."""
+    layers = teacher.config.num_hidden_layers
+    found = set()
+    for output, layer in readings:
+        every = range(1 if output == "attention" else 0, layers + 1) if layer is None else [layer]
+        found |= {output} if output == "logits" else {f"{output}.{n}" for n in every}
+    return tuple(sorted(found))
+
+
+def _fill(folder: Path, teacher: PreTrainedModel, rows: Rows, columns: Sequence[str], precision: str,
+          size: int) -> None:
+    """Compute and write everything, some rows at a time, so that no more than those are ever in memory."""
+    rows_each = max(ROWS_EACH, int(CHUNK_MIB * 2**20 * len(rows) / size))
     with replaced_folder(folder) as unfinished:
-        with _no_bars():
-            Dataset.from_dict({"logits": logits}, features=columns).save_to_disk(unfinished)
-        manifest = {"rows": len(logits), "sha256": _checksum(unfinished)}
+        with ExitStack() as stack:
+            writers: dict[str, pa.RecordBatchWriter] = {}
+            for first in range(0, len(rows), rows_each):
+                some = np.arange(first, min(first + rows_each, len(rows)))
+                arrays, scaling = _computed(teacher, rows, some, columns, precision)
+                for file in {"rows.arrow" if name == "logits" else "tokens.arrow" for name in arrays}:
+                    batch = _record_batch({name: array for name, array in arrays.items()
+                                           if (name == "logits") == (file == "rows.arrow")})
+                    if file not in writers:
+                        writers[file] = stack.enter_context(pa.ipc.new_file(str(unfinished / file), batch.schema))
+                    writers[file].write_batch(batch)
+        config = teacher.config
+        manifest = {"teacher": f"{type(teacher).__name__}, {config.num_hidden_layers} x {config.hidden_size}",
+                    "rows": len(rows), "columns": list(columns), "heads": config.num_attention_heads,
+                    "scaling": scaling, "checksum": _checksum(unfinished)}
         (unfinished / MANIFEST).write_text(json.dumps(manifest))
 
 
-def _read(folder: Path) -> np.ndarray:
-    column = load_from_disk(str(folder)).data.column("logits").combine_chunks()
-    return column.flatten().to_numpy().reshape(len(column), -1)
+@torch.no_grad()
+def _computed(teacher: PreTrainedModel, rows: Rows, some: np.ndarray, columns: Sequence[str],
+              precision: str) -> tuple[dict[str, np.ndarray], float]:
+    """The columns on the rows numbered `some`, consecutive, and the attention's scaling (0 where none is kept)."""
+    arrays: dict[str, np.ndarray] = {}
+    start, tokens, scaling = rows.starts[some[0]], int(rows.lengths[some].sum()), 0.0
+    device = next(teacher.parameters()).device
+    needs = {column.split(".")[0] for column in columns}
+    for batch in in_order(rows, some=some):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            seen = trace_teacher(teacher, {k: v.to(device) for k, v in batch.items()}, needs)
+        numbers, real = batch["row"].numpy(), batch["attention_mask"].bool()
+        places = (rows.starts[numbers][:, None] + np.arange(real.shape[1]))[real.numpy()] - start
+        for column in columns:
+            output, *layer = column.split(".")
+            if output == "logits":
+                _put(arrays, column, len(some), numbers - some[0], seen.logits)
+            elif output == "hidden_states":
+                _put(arrays, column, tokens, places, seen.hidden_states[int(layer[0])].cpu()[real])
+            else:
+                attention = seen.attention[int(layer[0]) - 1]
+                scaling = attention.scaling
+                for name in ATTENTION:
+                    states = getattr(attention, name).transpose(1, 2).flatten(2)        # (B, L, heads * head width)
+                    _put(arrays, f"{column}.{name}", tokens, places, states.cpu()[real])
+    return arrays, scaling
+
+
+def _put(arrays: dict[str, np.ndarray], name: str, length: int, places: np.ndarray, values: torch.Tensor) -> None:
+    values = values.float().cpu().numpy()
+    if name not in arrays:
+        arrays[name] = np.empty((length, values.shape[1]), np.float32)
+    arrays[name][places] = values
+
+
+def _record_batch(arrays: dict[str, np.ndarray]) -> pa.RecordBatch:
+    return pa.record_batch({name: pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), array.shape[1])
+                            for name, array in arrays.items()})
 
 
 def _sound(folder: Path) -> bool:
     """Whether the folder is whole: what is on disk is what was written."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        return manifest["sha256"] == _checksum(folder)
+        return manifest["checksum"] == _checksum(folder)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def _checksum(folder: Path) -> str:
-    digest = sha256()
+    """Against damage, not against an adversary, hence a hash that is as fast as the disk."""
+    digest = xxhash.xxh3_128()
     for path in sorted(folder.iterdir()):
         if path.name != MANIFEST:
             digest.update(path.name.encode())
@@ -86,13 +271,3 @@ def _checksum(folder: Path) -> str:
                 while chunk := file.read(1 << 20):
                     digest.update(chunk)
     return digest.hexdigest()
-
-
-class _no_bars:
-    def __enter__(self) -> None:
-        self.bars = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
-
-    def __exit__(self, *_) -> None:
-        if self.bars:
-            logging.enable_progress_bar()

@@ -19,12 +19,20 @@ from transformers import PreTrainedModel, get_constant_schedule_with_warmup, get
 
 from . import preflight
 from .batches import Rows, padded_fraction, training_loader
-from .cache import cached_teacher
+from .cache import TeacherCache
 from .checkpoint import Checkpoint
 from .interrupt import Interruptible
 from .measure import predict
 from .run import Run, Stage
-from .trace import Batch, Trace, trace, trace_teacher
+from .trace import (
+    Batch,
+    Trace,
+    can_choose_places,
+    depth_of,
+    first_layers,
+    trace,
+    trace_teacher,
+)
 
 PROBES_PER_RUN = 60
 TeacherReader = Callable[[Batch, Collection[str]], Trace | None]
@@ -32,15 +40,16 @@ TeacherReader = Callable[[Batch, Collection[str]], Trace | None]
 
 def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[Stage],
             teacher: PreTrainedModel | None = None, *, seed: int = 0, probes: Dataset | None = None,
-            keep_weights: bool = False, cache: str | Path | None = None, checkpoint: str | Path | None = None,
-            checkpoint_every: int = 200, precision: str = "no", progress: bool = True,
-            watch: Callable[[Run], object] | None = None) -> Run:
+            keep_weights: bool = False, cache: str | Path | TeacherCache | None = None,
+            checkpoint: str | Path | None = None, checkpoint_every: int = 200, precision: str = "no",
+            progress: bool = True, watch: Callable[[Run], object] | None = None) -> Run:
     """Train `student` in place through `stages` on `data`, with or without a `teacher`.
 
     data        encoded rows (`kdlab.tasks`), all of them used by every stage
     probes      encoded rows whose logits are recorded as training goes on (`Run.probe_logits`)
     keep_weights  whether the student's weights are kept too whenever the probes are looked at (`Run.weights`)
-    cache       a folder for the teacher's logits, used if logits are all that is read of the teacher
+    cache       a folder for what the terms read of the teacher (`kdlab.cache`), so that it reads each row once; used if
+                no stage changes the texts and it fits the cache's limit. `Run.report` says what was done
     checkpoint  a folder to save progress in every `checkpoint_every` steps; the same call goes on
                 from what it finds there, to the same numbers as an undisturbed run
     precision   "no" (float32) or "bf16" (autocast); losses are in float32 either way
@@ -58,7 +67,7 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
     saved = Checkpoint(checkpoint, identity)
     accelerator = Accelerator()
     autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16")
-    read_teacher, source = _teacher_reader(teacher, rows, stages, cache, accelerator.device)
+    read_teacher, source = _teacher_reader(teacher, rows, stages, cache, precision, accelerator.device)
     run = Run(**saved.record.get("run", {}), probe_logits=saved.probes())
     total = sum(stage.steps for stage in stages)
     look = _prober(student, probes, run, total, keep_weights)
@@ -84,17 +93,20 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
             if number == saved.stage:
                 saved.restore_stage(objective, optimizer)
             student.train()
+            body = first_layers(model, depth_of(objective.reads_student()))
 
             for step in range(done + 1, stage.steps + 1):
                 batch = next(batches)
                 if stage.transform:
                     batch = stage.transform(batch)
+                if can_choose_places(student) and (places := objective.places(batch)) is not None:
+                    batch["places"] = places
                 with autocast:
-                    seen = trace(model, batch, objective.student_needs)
+                    seen = trace(body, batch, objective.student_needs)
                     known = read_teacher(batch, objective.teacher_needs)
                 parts = objective(seen, known, batch)
 
-                values = {name: value.item() for name, value in parts.items()}
+                values = dict(zip(parts, torch.stack(list(parts.values())).tolist(), strict=True))
                 preflight.stop_unless_finite(values, run.steps + 1)
                 accelerator.backward(parts["loss"])
                 norm = accelerator.clip_grad_norm_(learning, stage.clip)
@@ -138,17 +150,26 @@ def _schedule(optimizer: torch.optim.Optimizer, stage: Stage, done: int) -> LRSc
 
 
 def _teacher_reader(teacher: PreTrainedModel | None, rows: Rows, stages: Sequence[Stage],
-                    cache: str | Path | None, device: torch.device) -> tuple[TeacherReader, str]:
-    """How batches meet the teacher, and the same in words for the report: from the cache where logits
-    are all that is read and no stage changes the texts, else live."""
-    if teacher is None or not any(stage.objective.teacher_needs for stage in stages):
+                    cache: str | Path | TeacherCache | None, precision: str,
+                    device: torch.device) -> tuple[TeacherReader, str]:
+    """How batches meet the teacher, and the same in words for the report."""
+    readings = set().union(*(stage.objective.reads_teacher() for stage in stages))
+    if teacher is None or not readings:
         return (lambda batch, needs: None), "none"
     teacher.to(device)
-    plain = all(stage.objective.teacher_needs <= {"logits"} and not stage.transform for stage in stages)
-    if cache and plain:
-        stored, found = cached_teacher(teacher, rows, cache, compute=lambda: predict(teacher, rows))
-        return (lambda batch, needs: stored(batch)), f"cache, {'found' if found else 'filled'} in {cache}"
-    return (lambda batch, needs: trace_teacher(teacher, batch, needs) if needs else None), "live"
+    if cache is None:
+        why = ""
+    elif any(stage.transform for stage in stages):
+        why = "; a cache is of no use, since the texts are changed every time"
+    else:
+        cache = cache if isinstance(cache, TeacherCache) else TeacherCache(cache)
+        if cache.fits(teacher, rows, readings):
+            stored, found = cache.open(teacher, rows, readings, precision)
+            return (lambda batch, needs: stored(batch)), f"cache, {'found' if found else 'filled'} in {cache.root}"
+        why = f"; a cache would take more than its {cache.limit:g} GiB"
+    body = first_layers(teacher, depth_of(readings))
+    part = "" if body is teacher else f", its first {depth_of(readings)} layers"
+    return (lambda batch, needs: trace_teacher(body, batch, needs) if needs else None), f"live{part}{why}"
 
 
 def _prober(student: PreTrainedModel, probes: Dataset | None, run: Run, total: int,

@@ -29,6 +29,7 @@ class LayerTerm(Term):
         if not layers:
             raise KdlabError(f"the term '{name}' has an empty layer map; give at least one pair of layers")
         self.layers = tuple(layers)
+        self.student_layers, self.teacher_layers = map(frozenset, zip(*layers, strict=True))
 
     def check(self, student: PreTrainedConfig, teacher: PreTrainedConfig) -> None:
         """Raise `KdlabError` where the two models cannot be compared layer by layer as the map says."""

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from . import losses
 from .errors import KdlabError
-from .trace import Batch, Trace
+from .trace import Batch, Reading, Trace
 
 
 class Term(nn.Module):
     """A named, weighted loss. A module, so that a term may own parameters (a learned projection).
 
-    A subclass sets what it reads and computes its loss in `forward(student, teacher, batch)`.
+    A subclass sets what it reads and computes its loss in `forward(student, teacher, batch)`. If it also says which
+    layers it reads hidden states or attention of, no more of the models is run than that.
     """
 
     student_needs: frozenset[str] = frozenset({"logits"})
     teacher_needs: frozenset[str] = frozenset()
+    student_layers: frozenset[int] | None = None        # None: any
+    teacher_layers: frozenset[int] | None = None
     batch_needs: frozenset[str] = frozenset()
 
     def __init__(self, name: str, weight: float = 1.0) -> None:
@@ -39,9 +43,32 @@ class Term(nn.Module):
     def check(self, student: PreTrainedConfig, teacher: PreTrainedConfig) -> None:
         """Raise `KdlabError` where the term cannot compare these two models; called before the first step."""
 
+    def places(self, batch: Batch) -> Tensor | None:
+        """Where a language model's logits are read, (B, L), true at each such token; None: everywhere.
+
+        Where all terms say so, logits are computed there only, (N, V), and `at_places` picks what belongs to them.
+        """
+        return None
+
+    def reads_student(self) -> set[Reading]:
+        return _readings(self.student_needs, self.student_layers)
+
+    def reads_teacher(self) -> set[Reading]:
+        return _readings(self.teacher_needs, self.teacher_layers)
+
     def extra_repr(self) -> str:
         own = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "training"}
         return ", ".join(f"{k}={v!r}" for k, v in own.items())
+
+
+def _readings(needs: frozenset[str], layers: frozenset[int] | None) -> set[Reading]:
+    return {(output, layer) for output in needs
+            for layer in ([None] if output == "logits" or layers is None else layers)}
+
+
+def at_places(values: Tensor, batch: Batch) -> Tensor:
+    """Of `values`, (B, L), those that the computed logits belong to: (N,), or all where logits are (B, L, V)."""
+    return values[batch["places"]] if "places" in batch else values
 
 
 class SoftTargets(Term):
@@ -60,12 +87,14 @@ class SoftTargets(Term):
         if only_masked:
             self.batch_needs = frozenset({"mlm_labels"})
 
-    def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
-        mask = None
+    def places(self, batch: Batch) -> Tensor | None:
         if self.only_masked:
-            mask = batch["mlm_labels"] != losses.IGNORED
-        elif student.logits.dim() == 3:
-            mask = batch["attention_mask"]
+            return batch["mlm_labels"] != losses.IGNORED
+        return batch["attention_mask"].bool()
+
+    def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
+        of_tokens = student.logits.dim() == 3 or "places" in batch
+        mask = at_places(self.places(batch), batch) if of_tokens else None
         return losses.soft_targets(student.logits, teacher.logits, self.T, mask)
 
 
@@ -93,8 +122,11 @@ class MaskedLM(Term):
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__("masked LM", weight)
 
+    def places(self, batch: Batch) -> Tensor | None:
+        return batch["mlm_labels"] != losses.IGNORED
+
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
-        return losses.hard_labels(student.logits, batch["mlm_labels"])
+        return losses.hard_labels(student.logits, at_places(batch["mlm_labels"], batch))
 
 
 class Objective(nn.Module):
@@ -120,6 +152,19 @@ class Objective(nn.Module):
     @property
     def batch_needs(self) -> frozenset[str]:
         return frozenset().union(*(term.batch_needs for term in self.terms))
+
+    def reads_student(self) -> set[Reading]:
+        return set().union(*(term.reads_student() for term in self.terms))
+
+    def reads_teacher(self) -> set[Reading]:
+        return set().union(*(term.reads_teacher() for term in self.terms))
+
+    def places(self, batch: Batch) -> Tensor | None:
+        """Where any term reads a language model's logits, (B, L); None: everywhere."""
+        asked = [term.places(batch) for term in self.terms if "logits" in term.student_needs | term.teacher_needs]
+        if not asked or any(one is None for one in asked):
+            return None
+        return torch.stack(asked).any(dim=0)
 
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> dict[str, Tensor]:
         """Each term's loss before weighting, by name, and "loss", the weighted sum."""

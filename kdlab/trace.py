@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .errors import KdlabError
 
 Batch = dict[str, Tensor]
+Reading = tuple[str, int | None]    # an output (of `OUTPUTS`) and the layer it is read of; None: all there is of it
 MODEL_INPUTS = ("input_ids", "attention_mask")
 OUTPUTS = ("logits", "hidden_states", "attention")
 FAMILIES = ("bert", "distilbert", "roberta", "mobilebert")   # where capturing attention is tested
@@ -50,7 +52,7 @@ class Attention:
 class Trace:
     """What one forward pass computed; a field is None unless it was asked for.
 
-    logits         (B, C) from a classifier, (B, L, V) from a masked language model
+    logits         (B, C) from a classifier; (B, L, V) from a masked language model, or (N, V) at N chosen places
     hidden_states  a tuple of layers + 1 tensors (B, L, width); the embeddings' output comes first
     attention      a tuple of one `Attention` a layer
     """
@@ -63,9 +65,10 @@ class Trace:
 def trace(model: nn.Module, batch: Batch, needs: Collection[str] = ("logits",)) -> Trace:
     """Run `model` once on a batch and capture the outputs named in `needs` (of `OUTPUTS`).
 
-    batch: input_ids and attention_mask, both (B, L), the mask only where something is padding; other entries
-    are ignored. Gradients flow unless the caller has turned them off. Raises `KdlabError` for an output it does
-    not know, and for attention of an architecture that is not in `FAMILIES`.
+    batch: input_ids and attention_mask, both (B, L), the mask only where something is padding; with `places`, (B, L),
+    a language model's logits are computed where that is true and nowhere else. Other entries are ignored.
+    Gradients flow unless the caller has turned them off. Raises `KdlabError` for an output it does not know, and for
+    attention of an architecture that is not in `FAMILIES`.
     """
     unknown = set(needs) - set(OUTPUTS)
     if unknown:
@@ -74,12 +77,15 @@ def trace(model: nn.Module, batch: Batch, needs: Collection[str] = ("logits",)) 
     inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
     inputs["output_hidden_states"] = "hidden_states" in needs
     body = model.base_model if "logits" not in needs and isinstance(model, PreTrainedModel) else model
-    if "attention" in needs:
-        with _capturing(model.config) as attention:
-            out = body(**inputs)
-    else:
-        attention, out = None, body(**inputs)
-    return Trace(logits=out.logits if "logits" in needs else None,
+    with ExitStack() as stack:
+        if "places" in batch and "logits" in needs:
+            stack.enter_context(_head_at(model, batch["places"]))
+        attention = stack.enter_context(_capturing(model.config)) if "attention" in needs else None
+        out = body(**inputs)
+    logits = out.logits if "logits" in needs else None
+    if logits is not None and "places" in batch:
+        logits = logits[0]
+    return Trace(logits=logits,
                  hidden_states=out.hidden_states if "hidden_states" in needs else None,
                  attention=tuple(attention) if attention is not None else None)
 
@@ -96,6 +102,62 @@ def check_attention_known(config: PreTrainedConfig) -> None:
     if config.model_type not in FAMILIES:
         raise KdlabError(f"the attention of the architecture '{config.model_type}' cannot be captured; it can "
                          f"for {', '.join(FAMILIES)}, so take one of these or a term that reads no attention")
+
+
+def depth_of(readings: Collection[Reading]) -> int | None:
+    """The last layer that these readings need to be run; None: the whole model."""
+    layers = [layer for _, layer in readings]
+    return None if None in layers else max(layers, default=0)
+
+
+def first_layers(model: nn.Module, depth: int | None) -> nn.Module:
+    """The model's body with its first `depth` layers alone, sharing their weights; the model stays as it is.
+
+    Comes back unchanged where nothing can be left out, or where this is not known of the architecture.
+    """
+    if not isinstance(model, PreTrainedModel) or depth is None or depth >= model.config.num_hidden_layers \
+            or model.config.model_type not in FAMILIES:
+        return model
+    body = model.base_model
+    # Once in whole: transformers marks a model when it first records layers, and the copy must carry the mark.
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        body(input_ids=torch.zeros(1, 1, dtype=torch.long, device=body.device), output_hidden_states=True)
+    name = "transformer" if model.config.model_type == "distilbert" else "encoder"
+    body, encoder = _own_parts(body), _own_parts(getattr(body, name))
+    encoder.layer = encoder.layer[:max(depth, 1)]      # the first one records what comes in, too
+    setattr(body, name, encoder)
+    return body
+
+
+def _own_parts(module: nn.Module) -> nn.Module:
+    """A copy of the module alone: the parts are the same, but can be replaced."""
+    twin = copy(module)
+    twin._modules = dict(module._modules)
+    return twin
+
+
+HEADS = {"bert": "cls", "mobilebert": "cls", "roberta": "lm_head", "distilbert": "vocab_transform"}
+_places: ContextVar[Tensor] = ContextVar("places")
+
+
+def can_choose_places(model: nn.Module) -> bool:
+    """Whether a model is a language model whose head can be run at chosen places."""
+    return hasattr(model, HEADS.get(model.config.model_type, "-")) and model.get_output_embeddings() is not None
+
+
+@contextmanager
+def _head_at(model: nn.Module, places: Tensor) -> Iterator[None]:
+    """While the block runs, a language model's head reads the states (B, L, width) at `places` alone: (1, N, width)."""
+    def choose(module: nn.Module, states: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        chosen = _places.get(None)      # None where another thread runs the model
+        return None if chosen is None else (states[0][chosen][None],)
+
+    token = _places.set(places)
+    try:
+        with getattr(model, HEADS[model.config.model_type]).register_forward_pre_hook(choose):
+            yield
+    finally:
+        _places.reset(token)
 
 
 _CAPTURE = "kdlab_capture"

@@ -389,47 +389,51 @@ def random_action(page, box, chance) -> None:
         for _ in range(chance.randint(1, 12)):
             page.keyboard.press(chance.choice(("ArrowRight", "ArrowLeft", "PageUp", "PageDown", "Home", "End")))
     elif control in fields:
-        control.fill(str(chance.choice((-1, 0, 1, 2.5, 3, 1e9))))
+        control.fill(str(chance.choice((-1, 0, 1, 2.5, 3, 1e9))), timeout=5_000)
         control.press("Enter")
     elif control in menus and control.evaluate("e => e.tagName") == "SELECT":
         control.select_option(index=chance.randrange(control.locator("option").count()))
     elif control in menus:
-        control.fill(chance.choice(AWKWARD))
+        control.fill(chance.choice(AWKWARD), timeout=5_000)
         control.press("Enter")
     else:
         control.click()
 
 
 @pytest.mark.slow
-def test_random_operation_leaves_no_error_and_memory_bounded(page, lab):
+def test_random_operation_leaves_no_error_and_memory_flat(page, lab):
     """Two minutes, or as many seconds as KDLAB_RANDOM_SECONDS says, with a fixed seed.
 
-    The bound is wide: memory is not flat yet. Kernel and page grew by 0.7 and 0.2 MiB a second when this was written.
+    A stretch of actions on each widget in turn: whenever another cell becomes the active one, JupyterLab 4.6 itself
+    keeps 0.09 MiB of page (its toolbar in the cell; the same without any widget), which is not what is tested here.
     """
     run_all(page, lab("widgets"))
     every = [box for _, _, box in boxes(page)]
     chance, began, actions, sizes = random.Random(5), time.monotonic(), 0, []
     heap = page.context.new_cdp_session(page)
     kernel = int(printed(page, "import os; print(os.getpid())"))
-    while (spent := time.monotonic() - began) < SECONDS_OF_RANDOM:
-        box = chance.choice(every)
-        try:
-            box.scroll_into_view_if_needed()
-            random_action(page, box, chance)
-            actions += 1
-        except PlaywrightError as error:    # JupyterLab takes cells far from the window off the page for a while
-            if "not attached" not in str(error):
-                raise
-        if spent > len(sizes) * SECONDS_OF_RANDOM / 10:
-            page.wait_for_timeout(500)
-            heap.send("HeapProfiler.collectGarbage")
-            used = heap.send("Runtime.getHeapUsage")["usedSize"]
-            resident = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{kernel}/status").read_text()).group(1)
-            sizes.append((int(resident) / 1024, used / 2**20))
+    while time.monotonic() - began < SECONDS_OF_RANDOM:
+        for box in chance.sample(every, len(every)):
+            for _ in range(8):
+                try:
+                    box.scroll_into_view_if_needed()
+                    random_action(page, box, chance)
+                    actions += 1
+                except PlaywrightError as error:
+                    # JupyterLab takes cells far from the window off the page for a while; a control may be switched off
+                    if "not attached" not in str(error) and "not enabled" not in str(error):
+                        raise
+        page.wait_for_timeout(500)
+        printed(page, "import gc, ctypes; gc.collect(); ctypes.CDLL('libc.so.6').malloc_trim(0)")
+        heap.send("HeapProfiler.collectGarbage")
+        used = heap.send("Runtime.getHeapUsage")["usedSize"]
+        resident = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{kernel}/status").read_text()).group(1)
+        sizes.append((int(resident) / 1024, used / 2**20))
     assert actions > SECONDS_OF_RANDOM / 5 and errors(page) == []
     for _, image, box in boxes(page):
         assert len(image.get_attribute("alt")) > 40
         assert "Traceback" not in box.inner_text()
-    warm = len(sizes) // 2      # by then every widget has drawn the backgrounds that it keeps
-    for what, values in zip(("kernel", "page"), zip(*sizes, strict=True), strict=True):
-        assert max(values[-2:]) - max(values[:warm]) < 200, f"MiB of the {what}: {values}"
+    print(*(f"{resident:.0f} MiB kernel, {used:.1f} MiB page" for resident, used in sizes), sep="\n")
+    half = len(sizes) // 2      # by then the widgets have met most of the texts and backgrounds that they keep
+    for what, values, bound in zip(("kernel", "page"), zip(*sizes, strict=True), (30, 15), strict=True):
+        assert max(values[half:]) - max(values[:half]) < bound, f"MiB of the {what}: {values}"

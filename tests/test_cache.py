@@ -5,16 +5,20 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset
 
+from kdlab import cache
 from kdlab.batches import Rows
-from kdlab.cache import cached_teacher
+from kdlab.cache import TeacherCache
 from kdlab.files import replaced_folder
 from kdlab.measure import predict
+from kdlab.trace import trace_teacher
 
 
 @pytest.fixture
@@ -22,20 +26,75 @@ def rows(task):
     return Rows(task["train"], 0)
 
 
-def look(teacher, rows, root):
-    """The cached logits in the rows' order, whether they were found, and how often the teacher was asked."""
+LOGITS = {("logits", None)}
+INSIDE = {("hidden_states", 0), ("hidden_states", 2), ("attention", 1)}
+
+
+def look(teacher, rows, root, readings=LOGITS, **options):
+    """What the cache says of all rows in their order, whether that was found, and whether the teacher was asked."""
     asked = []
-    stored, found = cached_teacher(teacher, rows, root, lambda: asked.append(1) or predict(teacher, rows))
-    order = torch.arange(len(rows))
-    return stored({"row": order}).logits, found, len(asked)
+    hook = teacher.base_model.register_forward_hook(lambda *_: asked.append(1))
+    stored, found = TeacherCache(root, **options).open(teacher, rows, readings)
+    hook.remove()
+    return stored(rows.__getitems__(list(range(len(rows))))), found, bool(asked)
 
 
 def test_the_second_time_the_teacher_is_not_asked(teacher, rows, tmp_path):
     first, found, asked = look(teacher, rows, tmp_path)
-    assert not found and asked == 1
+    assert not found and asked
     again, found, asked = look(teacher, rows, tmp_path)
-    assert found and asked == 0
-    assert torch.equal(first, again) and torch.equal(first, predict(teacher, rows))
+    assert found and not asked
+    assert torch.equal(first.logits, again.logits) and torch.equal(first.logits, predict(teacher, rows))
+
+
+@pytest.mark.parametrize("chunk", ["one", "many"])
+def test_hidden_states_and_attention_are_those_of_the_teacher(teacher, rows, tmp_path, monkeypatch, chunk):
+    if chunk == "many":
+        monkeypatch.setattr(cache, "CHUNK_MIB", 0)      # as few rows at a time as there may be
+        monkeypatch.setattr(cache, "ROWS_EACH", 16)
+    seen, *_ = look(teacher, rows, tmp_path, INSIDE)
+    (file,) = tmp_path.glob("*/tokens.arrow")
+    batches = pa.ipc.open_file(str(file)).num_record_batches
+    assert batches == (1 if chunk == "one" else -(-len(rows) // 16))
+    batch = rows.__getitems__(list(range(len(rows))))
+    live, real = trace_teacher(teacher, batch, ("hidden_states", "attention")), batch["attention_mask"].bool()
+    for layer in (0, 2):
+        torch.testing.assert_close(seen.hidden_states[layer][real], live.hidden_states[layer][real])
+    assert seen.hidden_states[1] is None and seen.attention[1] is None and seen.logits is None
+    for name in ("queries", "keys", "values"):
+        ours, theirs = (getattr(x.attention[0], name).transpose(1, 2)[real] for x in (seen, live))
+        torch.testing.assert_close(ours, theirs)
+    pairs = real[:, None, :, None] & real[:, None, None, :]
+    for_all = pairs.expand(-1, teacher.config.num_attention_heads, -1, -1)
+    torch.testing.assert_close(seen.attention[0].scores()[for_all], live.attention[0].scores()[for_all])
+
+
+def test_a_size_is_foretold_and_what_would_not_fit_is_not_kept(teacher, rows, tmp_path):
+    look(teacher, rows, tmp_path, INSIDE)
+    (entry,) = TeacherCache(tmp_path).entries()
+    expected = cache.expected_bytes(teacher, rows, INSIDE)
+    assert expected < entry.bytes < 1.1 * expected + 5_000
+    assert TeacherCache(tmp_path, 1.01 * expected / 2**30).fits(teacher, rows, INSIDE)
+    assert not TeacherCache(tmp_path, 0.99 * expected / 2**30).fits(teacher, rows, INSIDE)
+
+
+def test_the_longest_unused_make_room(teacher, rows, tmp_path):
+    size = cache.expected_bytes(teacher, rows, INSIDE) / 2**30
+    for readings in (LOGITS, INSIDE, LOGITS):
+        look(teacher, rows, tmp_path, readings)
+        time.sleep(0.01)
+    with torch.no_grad():
+        teacher.classifier.bias[0] += 1
+    look(teacher, rows, tmp_path, INSIDE, limit=1.3 * size)     # leaves no room for the first INSIDE beside LOGITS
+    assert [entry.columns == ("logits",) for entry in TeacherCache(tmp_path).entries()] == [False, True]
+
+
+def test_clearing_leaves_foreign_folders_alone(teacher, rows, tmp_path):
+    look(teacher, rows, tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "manifest.json").write_text('{"name": "another program"}')
+    assert len(TeacherCache(tmp_path).clear()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize("damage", ["a changed byte", "a file cut short", "no manifest", "a manifest of rubbish"])
@@ -52,8 +111,8 @@ def test_a_damaged_cache_is_computed_again(teacher, rows, tmp_path, damage):
         manifest.unlink()
     else:
         manifest.write_text("[1, 2")
-    logits, found, asked = look(teacher, rows, tmp_path)
-    assert not found and asked == 1 and torch.equal(logits, expected)
+    seen, found, asked = look(teacher, rows, tmp_path)
+    assert not found and asked and torch.equal(seen.logits, expected.logits)
     assert look(teacher, rows, tmp_path)[1], "and the new one is sound"
 
 
@@ -61,21 +120,22 @@ def test_another_teacher_or_other_texts_never_find_it(teacher, task, rows, tmp_p
     look(teacher, rows, tmp_path)
     with torch.no_grad():
         teacher.classifier.bias[0] += 1e-6
-    logits, found, _ = look(teacher, rows, tmp_path)
-    assert not found and torch.equal(logits, predict(teacher, rows))
+    seen, found, _ = look(teacher, rows, tmp_path)
+    assert not found and torch.equal(seen.logits, predict(teacher, rows))
     reordered = Rows(task["train"].select(range(len(rows) - 1, -1, -1)), 0)
-    logits, found, _ = look(teacher, reordered, tmp_path)
-    assert not found and torch.equal(logits, predict(teacher, reordered))
+    seen, found, _ = look(teacher, reordered, tmp_path)
+    assert not found and torch.equal(seen.logits, predict(teacher, reordered))
     another_word = task["train"].to_dict()
     another_word["input_ids"][0][1] += 1
     assert not look(teacher, Rows(Dataset.from_dict(another_word), 0), tmp_path)[1]
 
 
 def test_a_teacher_that_fails_leaves_nothing_behind(teacher, rows, tmp_path):
-    def fail():
+    def fail(*_):
         raise RuntimeError("out of memory")
+    teacher.register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="out of memory"):
-        cached_teacher(teacher, rows, tmp_path / "cache", fail)
+        TeacherCache(tmp_path / "cache").open(teacher, rows, LOGITS)
     assert list((tmp_path / "cache").glob("*")) == []
 
 

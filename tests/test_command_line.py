@@ -14,6 +14,8 @@ import pytest
 from conftest import ROOT
 
 from kdlab.__main__ import main
+from kdlab.batches import Rows
+from kdlab.cache import TeacherCache
 from kdlab.models import load_classifier
 
 SMALL = ["--teacher-layers", "1", "--teacher-width", "32", "--student-layers", "1", "--student-width", "32",
@@ -40,7 +42,7 @@ def command(files, *more) -> list[str]:
 
 def test_help_in_a_process_of_its_own_is_quick_to_the_point():
     for arguments, wanted in (([], "distill"), (["distill"], "--student-layers"),
-                              (["teacher"], "--pretraining-steps")):
+                              (["teacher"], "--pretraining-steps"), (["cache"], "--clear")):
         done = subprocess.run([sys.executable, "-X", "importtime", "-m", "kdlab", *arguments, "--help"],
                               capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == 0 and wanted in done.stdout
@@ -102,3 +104,15 @@ def test_an_interrupt_ends_the_command_without_a_report(files):
     assert process.returncode == 130
     assert "interrupted" in error and "Traceback" not in error
     assert not (files / "out" / "report.json").exists()
+
+
+def test_the_cache_is_listed_and_cleared(task, teacher, tmp_path, capsys):
+    for readings in ({("logits", None)}, {("hidden_states", 1)}):
+        TeacherCache(tmp_path).open(teacher, Rows(task["train"], 0), readings)
+    assert main(["cache", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "400 rows" in said and "BertForSequenceClassification, 2 x 32: hidden_states.1" in said
+    assert said.splitlines()[-1].startswith("2 entries, ")
+    assert main(["cache", str(tmp_path), "--clear"]) == 0
+    assert "removed: 2 entries" in capsys.readouterr().out and list(tmp_path.iterdir()) == []
+    assert main(["cache", str(tmp_path / "nothing")]) == 0 and "0 entries" in capsys.readouterr().out

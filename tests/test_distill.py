@@ -10,8 +10,10 @@ import torch
 
 from kdlab import distill as engine
 from kdlab.batches import LengthBatches, Rows, in_order, training_loader
+from kdlab.cache import TeacherCache
 from kdlab.distill import Run, Stage, distill
 from kdlab.errors import KdlabError
+from kdlab.intermediate import HiddenStates
 from kdlab.masking import Masking
 from kdlab.measure import predict
 from kdlab.models import fingerprint, new_classifier, new_masked_lm
@@ -108,6 +110,44 @@ def test_same_numbers_with_and_without_the_cache(task, teacher, tmp_path):
     torch.testing.assert_close(predict(live_model, rows), predict(found_model, rows), rtol=1e-3, atol=1e-3)
 
 
+def test_the_report_says_what_became_of_the_teacher(task, teacher, tmp_path):
+    """What terms declare decides: how deep the teacher is run, and whether its outputs can be kept."""
+    def report(*terms, cache=None, transform=None):
+        model = new_classifier(task.tokenizer, task.label_names, 1, 32, seed=0)
+        stage = Stage(Objective(terms), 2, transform=transform)
+        return quiet(model, task, stage, teacher, cache=cache).report["teacher"]
+    first, last = HiddenStates(((1, 1),)), HiddenStates(((1, 2),))
+    assert report(HardLabels()) == "none"
+    assert report(SoftTargets()) == report(last) == "live"
+    assert report(first) == "live, its first 1 layers"
+    assert report(first, cache=tmp_path) == f"cache, filled in {tmp_path}"
+    assert report(first, cache=tmp_path) == f"cache, found in {tmp_path}"
+    assert "would take more than its 1e-06 GiB" in report(last, cache=TeacherCache(tmp_path, 1e-6))
+    assert "changed every time" in report(SoftTargets(), cache=tmp_path, transform=dict)
+
+
+def test_logits_of_a_language_model_at_the_read_places_only_give_the_same_losses(task, monkeypatch):
+    """The three losses of DistilBERT and MobileBERT's final stage, with and without the choice of places."""
+    rows = Rows(task["transfer"], 0)
+    masking = Masking(task.tokenizer, rows)
+
+    def losses_of(terms):
+        student, bert = (new_masked_lm(task.tokenizer, 1, 32, dropout=0.0, seed=i) for i in (1, 2))
+        shapes = []
+        student.register_forward_hook(lambda module, given, out: shapes.append(out.logits.shape))
+        run = distill(student, task["transfer"], Stage(Objective(terms), 5, transform=masking), bert, progress=False)
+        return run.history["loss"], shapes[0]
+
+    for terms in ([SoftTargets(5), MaskedLM(2)], [SoftTargets(0.5, only_masked=True), MaskedLM(0.5)]):
+        chosen, small = losses_of(terms)
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "can_choose_places", lambda model: False)
+            everywhere, large = losses_of(terms)
+        assert chosen == pytest.approx(everywhere, rel=1e-4)
+        assert small.numel() < large.numel()
+    assert small[1] < 0.2 * large[0] * large[1], "the masked tokens alone"
+
+
 @pytest.mark.parametrize("stop_at", [1, 5, 9, 10, 14])
 def test_interrupted_and_resumed_equals_undisturbed(task, teacher, tmp_path, stop_at):
     """Two stages, dropout on, optimiser moments, schedule and masks: all must go on where they were."""
@@ -193,7 +233,7 @@ def test_kept_weights_are_those_of_the_moments(task, student):
 def test_peer_defect_cached_rows_of_other_examples(task, teacher, tmp_path):
     """haitongli #16: each batch must get the teacher rows of its own examples, whatever the order."""
     rows = Rows(task["train"], 0)
-    read, _ = engine._teacher_reader(teacher, rows, [soft()], tmp_path, torch.device("cpu"))
+    read, _ = engine._teacher_reader(teacher, rows, [soft()], tmp_path, "no", torch.device("cpu"))
     for _, batch in zip(range(30), training_loader(rows, 32, seed=3), strict=False):
         live = trace_teacher(teacher, batch).logits
         torch.testing.assert_close(read(batch, {"logits"}).logits, live, rtol=1e-4, atol=1e-4)
