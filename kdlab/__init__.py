@@ -22,7 +22,8 @@ Rooms, each importing only from those above it:
     intermediate   terms that read hidden states and attention
     augment        variants of texts by a language model
     measure        accuracy, fidelity, calibration, size, FLOPs, latency
-    cache          teacher logits on disk
+    precision      bfloat16 where it is faster
+    cache          teacher outputs on disk
     run            what a run is asked to do, and what came of it
     preflight      what stops a run that cannot be right
     checkpoint     a run's progress on disk

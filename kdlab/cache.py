@@ -27,6 +27,7 @@ from .batches import Rows, in_order
 from .errors import KdlabError
 from .files import replaced_folder
 from .models import fingerprint
+from .precision import autocast
 from .trace import Attention, Batch, Reading, Trace, trace_teacher
 
 MANIFEST = "manifest.json"
@@ -221,7 +222,7 @@ def _computed(teacher: PreTrainedModel, rows: Rows, some: np.ndarray, columns: S
     device = next(teacher.parameters()).device
     needs = {column.split(".")[0] for column in columns}
     for batch in in_order(rows, some=some):
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(device, precision):
             seen = trace_teacher(teacher, {k: v.to(device) for k, v in batch.items()}, needs)
         numbers, real = batch["row"].numpy(), batch["attention_mask"].bool()
         places = (rows.starts[numbers][:, None] + np.arange(real.shape[1]))[real.numpy()] - start

@@ -84,7 +84,7 @@ class Checkpoint:
         if run.probe_logits:
             tensors["probes"] = torch.stack(run.probe_logits)
         record = {"identity": self.identity, "stage": stage, "step": step,
-                  "run": {"history": run.history, "probe_steps": run.probe_steps}}
+                  "run": {"history": run.history, "probe_steps": run.probe_steps, "precision": run.precision}}
         with replaced_folder(self.folder) as unfinished:
             # clone: safetensors refuses tied weights that share memory
             save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},

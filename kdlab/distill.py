@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 from transformers import PreTrainedModel, get_constant_schedule_with_warmup, get_linear_schedule_with_warmup
 
+from . import precision as precisions
 from . import preflight
 from .batches import Rows, padded_fraction, training_loader
 from .cache import TeacherCache
@@ -52,7 +53,8 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
                 no stage changes the texts and it fits the cache's limit. `Run.report` says what was done
     checkpoint  a folder to save progress in every `checkpoint_every` steps; the same call goes on
                 from what it finds there, to the same numbers as an undisturbed run
-    precision   "no" (float32) or "bf16" (autocast); losses are in float32 either way
+    precision   "no" (float32), "bf16" (autocast), or "auto": for each model what is faster here, by a short
+                measurement, so that two machines may differ; losses are in float32 in any case
     watch       called after every step with the run so far, in the thread that trains; while it does not return, the
                 run pauses, and if it returns true the run ends there
 
@@ -61,14 +63,20 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
     cannot be right, and at the step where a loss is no longer finite, naming the term.
     """
     stages = [stages] if isinstance(stages, Stage) else list(stages)
+    precisions.check(precision)
     rows = Rows(data, student.config.pad_token_id or 0)
     preflight.check(student, teacher, rows, stages)
     identity = preflight.identity(student, teacher, rows, stages, seed, precision) if checkpoint else ""
     saved = Checkpoint(checkpoint, identity)
     accelerator = Accelerator()
-    autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16")
-    read_teacher, source = _teacher_reader(teacher, rows, stages, cache, precision, accelerator.device)
+    device = accelerator.device
     run = Run(**saved.record.get("run", {}), probe_logits=saved.probes())
+    if not run.precision:
+        example = next(iter(training_loader(rows, stages[0].batch_size, seed)))
+        models = {"student": student.to(device)} | ({} if teacher is None else {"teacher": teacher.to(device)})
+        run.precision = {name: precisions.chosen(precision, model, example, learning=model is student)
+                         for name, model in models.items()}
+    read_teacher, source = _teacher_reader(teacher, rows, stages, cache, run.precision.get("teacher", ""))
     total = sum(stage.steps for stage in stages)
     look = _prober(student, probes, run, total, keep_weights)
     began, began_at, was_training, ended = time.perf_counter(), run.steps, student.training, False
@@ -81,7 +89,7 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
         look()
         for number, stage in list(enumerate(stages))[saved.stage:]:
             done = saved.step if number == saved.stage else 0
-            objective = stage.objective.to(accelerator.device)
+            objective = stage.objective.to(device)
             groups = stage.parameter_groups(student)
             learning = [parameter for group in groups for parameter in group["params"]]
             optimizer = torch.optim.AdamW(groups, betas=stage.betas, eps=stage.eps,
@@ -101,9 +109,9 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
                     batch = stage.transform(batch)
                 if can_choose_places(student) and (places := objective.places(batch)) is not None:
                     batch["places"] = places
-                with autocast:
+                known = read_teacher(batch, objective.teacher_needs)
+                with precisions.autocast(device, run.precision["student"]):
                     seen = trace(body, batch, objective.student_needs)
-                    known = read_teacher(batch, objective.teacher_needs)
                 parts = objective(seen, known, batch)
 
                 values = dict(zip(parts, torch.stack(list(parts.values())).tolist(), strict=True))
@@ -134,7 +142,7 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
 
     run.interrupted = ended
     seconds = time.perf_counter() - began
-    run.report = {"steps": run.steps, "seconds": seconds, "teacher": source, "precision": precision,
+    run.report = {"steps": run.steps, "seconds": seconds, "teacher": source, "precision": run.precision,
                   "steps_per_second": (run.steps - began_at) / seconds, "rows": len(rows),
                   "padded_fraction": padded_fraction(rows, stages[0].batch_size, seed)}
     if interrupt.requested:
@@ -150,13 +158,11 @@ def _schedule(optimizer: torch.optim.Optimizer, stage: Stage, done: int) -> LRSc
 
 
 def _teacher_reader(teacher: PreTrainedModel | None, rows: Rows, stages: Sequence[Stage],
-                    cache: str | Path | TeacherCache | None, precision: str,
-                    device: torch.device) -> tuple[TeacherReader, str]:
+                    cache: str | Path | TeacherCache | None, precision: str) -> tuple[TeacherReader, str]:
     """How batches meet the teacher, and the same in words for the report."""
     readings = set().union(*(stage.objective.reads_teacher() for stage in stages))
     if teacher is None or not readings:
         return (lambda batch, needs: None), "none"
-    teacher.to(device)
     if cache is None:
         why = ""
     elif any(stage.transform for stage in stages):
@@ -169,7 +175,11 @@ def _teacher_reader(teacher: PreTrainedModel | None, rows: Rows, stages: Sequenc
         why = f"; a cache would take more than its {cache.limit:g} GiB"
     body = first_layers(teacher, depth_of(readings))
     part = "" if body is teacher else f", its first {depth_of(readings)} layers"
-    return (lambda batch, needs: trace_teacher(body, batch, needs) if needs else None), f"live{part}{why}"
+
+    def live(batch: Batch, needs: Collection[str]) -> Trace | None:
+        with precisions.autocast(batch["row"].device, precision):
+            return trace_teacher(body, batch, needs) if needs else None
+    return live, f"live{part}{why}"
 
 
 def _prober(student: PreTrainedModel, probes: Dataset | None, run: Run, total: int,

@@ -56,6 +56,7 @@ class Run:
                  stage lacks the term
     probe_steps  the steps after which the probes were looked at, 0 (before training) first
     probe_logits one tensor (probes, C) for each of them
+    precision    "no" or "bf16", as used for "student" and "teacher"
     weights      the student's weights at each of them, where `distill` was told to keep them: not in checkpoints
     report       how it was done: seconds, steps_per_second, teacher, padded_fraction, ...
     """
@@ -63,6 +64,7 @@ class Run:
     history: dict[str, list] = field(default_factory=lambda: {"step": [], "stage": [], "loss": []})
     probe_steps: list[int] = field(default_factory=list)
     probe_logits: list[Tensor] = field(default_factory=list)
+    precision: dict[str, str] = field(default_factory=dict)
     weights: list[dict[str, Tensor]] = field(default_factory=list)
     report: dict[str, object] = field(default_factory=dict)
     interrupted: bool = False

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from kdlab import distill as engine
+from kdlab import precision
 from kdlab.batches import LengthBatches, Rows, in_order, training_loader
 from kdlab.cache import TeacherCache
 from kdlab.distill import Run, Stage, distill
@@ -233,7 +234,7 @@ def test_kept_weights_are_those_of_the_moments(task, student):
 def test_peer_defect_cached_rows_of_other_examples(task, teacher, tmp_path):
     """haitongli #16: each batch must get the teacher rows of its own examples, whatever the order."""
     rows = Rows(task["train"], 0)
-    read, _ = engine._teacher_reader(teacher, rows, [soft()], tmp_path, "no", torch.device("cpu"))
+    read, _ = engine._teacher_reader(teacher, rows, [soft()], tmp_path, "no")
     for _, batch in zip(range(30), training_loader(rows, 32, seed=3), strict=False):
         live = trace_teacher(teacher, batch).logits
         torch.testing.assert_close(read(batch, {"logits"}).logits, live, rtol=1e-4, atol=1e-4)
@@ -428,3 +429,30 @@ def test_bfloat16_runs_close_to_float32(task, teacher):
         model = new_classifier(task.tokenizer, task.label_names, 1, 32, seed=0)
         return quiet(model, task, soft(6), teacher, precision=precision).history["loss"]
     assert run("bf16") == pytest.approx(run("no"), rel=0.05)
+
+
+@pytest.mark.parametrize("faster", ["no", "bf16"])
+def test_automatic_precision_takes_the_faster_and_leaves_no_trace(task, teacher, tmp_path, monkeypatch, faster):
+    measured = precision._seconds       # the measurement is done, and its outcome replaced
+
+    def seconds(model, batch, kind, learning):
+        measured(model, batch, kind, learning)
+        return 1.0 if kind == faster else 2.0
+    monkeypatch.setattr(precision, "_seconds", seconds)
+
+    def run(asked, **options):
+        model = new_classifier(task.tokenizer, task.label_names, 1, 32, seed=0)
+        return quiet(model, task, soft(6), teacher, precision=asked, **options)
+    run_auto, run_asked = run("auto", checkpoint=tmp_path / "run"), run(faster)
+    assert run_auto.history == run_asked.history
+    assert run_auto.report["precision"] == {"student": faster, "teacher": faster}
+    monkeypatch.setattr(precision, "_seconds", lambda model, batch, kind, learning: 2.0 if kind == faster else 1.0)
+    again = run("auto", checkpoint=tmp_path / "run")
+    assert again.report["precision"]["student"] == faster, "a resumed run keeps to what it began with"
+
+
+def test_a_tie_is_no_reason_to_round_and_an_unknown_precision_is_refused(task, teacher, student, monkeypatch):
+    monkeypatch.setattr(precision, "_seconds", lambda *_: 1.0)
+    assert quiet(student, task, soft(1), teacher, precision="auto").precision == {"student": "no", "teacher": "no"}
+    with pytest.raises(KdlabError, match="no precision 'fp8'; take one of no, bf16, auto"):
+        quiet(student, task, soft(1), teacher, precision="fp8")
