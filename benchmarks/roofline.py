@@ -1,0 +1,161 @@
+"""What part of the machine's arithmetic does a training step of kdlab reach, and where does the rest go?
+
+The roof is measured in the same run: the matrix products of the step (forward, and the two of each backward), of the
+same shapes, by themselves. `fraction` is the time that these take by themselves, for the real tokens, over the time
+that the step takes. The gap is split by the profiler's account of the step's operations:
+
+  products      the step's own matrix products; more than the roof's time is their surroundings' doing
+  padding       the part of `products` that is spent on padding
+  attention     scores, softmax and averages
+  norms         layer norms
+  pointwise     GELU, dropout, residual sums, biases' gradients and other passes over the data
+  loss          softmax and KL of the logits, and the clipping of gradients
+  optimiser     AdamW
+  data          gathering and padding a batch, looking up the teacher
+  Python        what is left: the interpreter, torch's dispatch, autograd's bookkeeping
+
+    python benchmarks/roofline.py [--quick] [--json FILE]
+
+Soft targets from the teacher cache, float32, batches of 64 by length, on texts as long as SST-2's sentences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch.profiler import ProfilerActivity, profile
+from transformers import BertConfig, BertForSequenceClassification
+
+from kdlab.batches import Rows, padded_fraction, training_loader
+from kdlab.cache import TeacherCache
+from kdlab.distill import Stage, distill
+from kdlab.objectives import Objective, SoftTargets
+
+SIZES = {"2x64": (2, 64), "2x128": (2, 128), "4x256": (4, 256)}
+TEXTS, BATCH, VOCABULARY = 4_096, 64, 8_000
+STEPS = {True: 20, False: 60}
+# Words of an SST-2 sentence plus [CLS] and [SEP]: a log-normal with the training file's median of 7 and mean of 9.4
+LENGTHS = {"mean": math.log(7), "sigma": 0.77, "longest": 64}
+GROUPS = {
+    "products": ("aten::addmm", "aten::mm", "aten::linear", "mkldnn"),
+    "attention": ("attention", "aten::bmm", "aten::baddbmm", "aten::softmax", "aten::_softmax"),
+    "norms": ("layer_norm",),
+    "optimiser": ("adam", "Optimizer"),
+    "loss": ("log_softmax", "linalg_vector_norm", "_foreach_norm", "aten::where", "aten::exp"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    options = parser.parse_args()
+    figures, parts = {}, None
+    for name, size in SIZES.items():
+        found = roofline(*size, STEPS[options.quick])
+        figures |= {f"fraction_{name}": found["fraction"], f"gflops_{name}": found["gflops"],
+                    f"roof_gflops_{name}": found["roof_gflops"]} | \
+            {f"{part}_{name}": share for part, share in found["parts"].items()}
+        if parts is None:
+            parts = list(found["parts"])
+            print(f"{'student':<9}{'step ms':>9}{'GFLOP/s':>9}{'roof':>7}{'fraction':>10}"
+                  + "".join(f"{part:>11}" for part in parts))
+        print(f"{name:<9}{found['ms']:>9.1f}{found['gflops']:>9.1f}{found['roof_gflops']:>7.0f}{found['fraction']:>10.0%}"
+              + "".join(f"{found['parts'][part]:>11.0%}" for part in parts), flush=True)
+    print(f"shares of the step's time; {torch.get_num_threads()} threads, torch {torch.__version__}")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def texts() -> Dataset:
+    rng = np.random.default_rng(0)
+    lengths = np.clip(rng.lognormal(LENGTHS["mean"], LENGTHS["sigma"], TEXTS).round() + 2, 3, LENGTHS["longest"])
+    return Dataset.from_dict({"input_ids": [rng.integers(5, VOCABULARY, int(n)).tolist() for n in lengths]})
+
+
+def model(layers: int, width: int) -> BertForSequenceClassification:
+    return BertForSequenceClassification(BertConfig(
+        vocab_size=VOCABULARY, num_hidden_layers=layers, hidden_size=width, num_attention_heads=width // 32,
+        intermediate_size=4 * width, max_position_embeddings=64, type_vocab_size=1))
+
+
+def roofline(layers: int, width: int, steps: int) -> dict:
+    """Step time, achieved and possible FLOP/s of the products on real tokens, their ratio, and where the time goes."""
+    torch.manual_seed(0)
+    student, data = model(layers, width), texts()
+    rows = Rows(data, 0)
+    stage = Stage(Objective([SoftTargets()]), steps, BATCH, 1e-4, warmup=0.0, decay=False)
+    with tempfile.TemporaryDirectory() as folder:
+        guide = model(1, 32)
+        TeacherCache(folder).open(guide, rows, stage.objective.reads_teacher())
+        distill(student, data, stage, guide, cache=folder, progress=False)          # to warm up
+        times = []
+        for _ in range(3):
+            run = distill(student, data, stage, guide, cache=folder, progress=False)
+            times.append(1 / run.report["steps_per_second"])
+        seconds = statistics.median(times)
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            distill(student, data, stage, guide, cache=folder, progress=False)
+    flops, roof = products(layers, width, round(rows.lengths.mean() * BATCH))
+    shares = {part: spent / steps / 1e6 / seconds for part, spent in account(profiler).items()}
+    shares["data"] = fetching(rows, steps) / seconds
+    shares["padding"] = shares["products"] * padded_fraction(rows, BATCH, 0)
+    shares["products"] -= shares["padding"]
+    shares["Python"] = 1 - sum(shares.values())
+    return {"ms": 1e3 * seconds, "gflops": flops / seconds / 1e9, "roof_gflops": flops / roof / 1e9,
+            "fraction": roof / seconds, "parts": shares}
+
+
+def products(layers: int, width: int, tokens: int) -> tuple[int, float]:
+    """FLOPs of a step's products on `tokens` tokens, and the seconds that these take by themselves."""
+    shapes = [(width, width)] * 4 + [(width, 4 * width), (4 * width, width)]
+    work = [(torch.randn(tokens, a), torch.randn(b, a), torch.randn(tokens, b)) for a, b in shapes * layers]
+
+    def step() -> None:
+        for x, weight, gradient in work:
+            x @ weight.T                # forward
+            gradient @ weight           # gradient of the input
+            gradient.T @ x              # gradient of the weight
+    times = []
+    for _ in range(20):
+        began = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - began)
+    return sum(6 * tokens * a * b for a, b in shapes) * layers, statistics.median(times)
+
+
+def account(profiler: profile) -> dict[str, float]:
+    """Microseconds of the run's operations by `GROUPS`; operations of no group are "pointwise"."""
+    spent = dict.fromkeys([*GROUPS, "pointwise"], 0.0)
+    for event in profiler.key_averages():
+        if event.key.startswith("aten::") or "adam" in event.key.lower():
+            group = next((group for group, names in GROUPS.items() if any(name in event.key for name in names)),
+                         "pointwise")
+            spent[group] += event.self_cpu_time_total
+    return spent
+
+
+def fetching(rows: Rows, steps: int) -> float:
+    """Seconds for one batch out of the loader."""
+    loader = iter(training_loader(rows, BATCH, 0))
+    next(loader)
+    began = time.perf_counter()
+    for _ in range(steps):
+        next(loader)
+    return (time.perf_counter() - began) / steps
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""How many examples a second does kdlab distil, beside a plain loop, the Trainer, TextBrewer and torchdistill?
+
+The same teacher, student, SST-2 sentences, epochs, batch size, optimiser and learning rate for all; the systems take
+turns, A B C A B C, in one process, and each is timed from a fresh student to a trained one, whatever it prepares
+included (kdlab: filling its teacher cache). Three kinds of work:
+
+  soft_targets  soft targets at T = 2, teacher 6 x 256, student 2 x 128
+  intermediate  hidden states and attention of the same two (TinyBERT's intermediate step)
+  mlm           masked words with DistilBERT's three losses, student 2 x 256
+
+A row counts if its students end as good as kdlab's: within a point of held-out agreement with the teacher (of its
+hidden states explained, for `intermediate`), or better.
+
+    python benchmarks/speed.py [--quick] [--kinds KIND ...] [--json FILE]
+
+The peers are in benchmarks/requirements.txt; one that is not installed is left out, and the table says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import math
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from arms import SST2
+from datasets import Dataset
+from jobs import RUNS
+from peers import SYSTEMS, Work
+from torch import nn
+from transformers import PreTrainedModel
+
+from kdlab import measure
+from kdlab.batches import Rows, in_order
+from kdlab.distill import Stage, distill
+from kdlab.intermediate import AttentionScores, HiddenCosine, HiddenStates
+from kdlab.masking import Masking
+from kdlab.models import load_classifier, load_masked_lm, new_classifier, new_masked_lm, save
+from kdlab.objectives import HardLabels, MaskedLM, Objective, SoftTargets
+from kdlab.tasks import Task, file_task
+from kdlab.trace import trace, trace_teacher
+
+KINDS = ("soft_targets", "intermediate", "mlm")
+HEADS, TEACHER_STEPS = 8, 600
+EPOCHS, BATCH, RATE = 3, 32, 5e-4
+TEXTS, ROUNDS = {True: 1_500, False: 6_000}, {True: 2, False: 3}      # of --quick, and in full
+HELD_OUT = 4_000
+MAPPED = ((1, 3), (2, 6))
+POINT = 0.01
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    options = parser.parse_args()
+    texts, rounds, figures = TEXTS[options.quick], ROUNDS[options.quick], {}
+    systems = {"kdlab": with_kdlab, **{name: run for name, run in SYSTEMS.items() if installed(name)}}
+    for kind in options.kinds:
+        rows = {name: [] for name in systems}
+        for number in range(rounds):
+            for name, run in systems.items():
+                rows[name].append(measured(run, kind, texts, number))
+                print(f"{kind}, round {number + 1}, {name}: {rows[name][-1][0]:.0f} examples a second, "
+                      f"{rows[name][-1][1]:.4f}", file=sys.stderr, flush=True)
+        figures |= table(kind, rows, texts)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def installed(name: str) -> bool:
+    package = {"TextBrewer": "textbrewer", "torchdistill": "torchdistill"}.get(name)
+    try:
+        if package:
+            __import__(package)
+        return True
+    except ImportError:
+        print(f"{name} is not installed here and left out; see benchmarks/requirements.txt")
+        return False
+
+
+def measured(run: Callable[[Work], nn.Module | None], kind: str, texts: int, seed: int) -> tuple[float, float]:
+    """Examples a second, and how close the student came to the teacher on held-out texts."""
+    task, teacher = sst2(), teacher_of(kind)
+    if kind == "mlm":
+        student = new_masked_lm(task.tokenizer, 2, teacher.config.hidden_size, HEADS, seed=seed)
+    else:
+        student = new_classifier(task.tokenizer, task.label_names, 2, teacher.config.hidden_size // 2, HEADS, seed=seed)
+    data = task["train"].select(range(texts))
+    work = Work(kind, teacher, student, data, task.tokenizer, EPOCHS, BATCH, RATE, seed)
+    gc.collect()
+    began = time.perf_counter()
+    projection = run(work)
+    seconds = time.perf_counter() - began
+    return EPOCHS * texts / seconds, agreement(replace(work, data=held_out()), projection)
+
+
+def with_kdlab(work: Work) -> nn.Module | None:
+    terms, more = {
+        "soft_targets": lambda: ([SoftTargets(1.0, work.T)], {}),
+        "intermediate": lambda: ([HiddenStates(((0, 0), *MAPPED), widths=widths(work)), AttentionScores(MAPPED)], {}),
+        "mlm": lambda: ([SoftTargets(5.0, work.T), MaskedLM(2.0), HiddenCosine(((2, 6),), 1.0)],
+                        {"transform": Masking(work.tokenizer, Rows(work.data, 0), smoothing=0.0)}),
+    }[work.kind]()
+    stage = Stage(Objective(terms), work.epochs * math.ceil(len(work.data) / work.batch_size), work.batch_size,
+                  work.learning_rate, warmup=0.0, decay=False, clip=math.inf, **more)
+    with tempfile.TemporaryDirectory() as folder:
+        distill(work.student, work.data, stage, work.teacher, seed=work.seed, cache=folder, precision="auto",
+                progress=False)
+    return terms[0].projection if work.kind == "intermediate" else None
+
+
+def widths(work: Work) -> tuple[int, int]:
+    return work.student.config.hidden_size, work.teacher.config.hidden_size
+
+
+@torch.no_grad()
+def agreement(work: Work, projection: nn.Module | None) -> float:
+    """On work.data: how often both give the same answer, at masked words for a language model; for the intermediate
+    step the part of the variance of the teacher's last hidden states that the student's, projected, explain."""
+    work.student.eval()
+    if work.kind == "soft_targets":
+        return measure.fidelity(measure.predict(work.student, work.data), teacher_logits())
+    rows, same, left, spread = Rows(work.data, 0), [], 0.0, 0.0
+    masking = Masking(work.tokenizer, rows, smoothing=0.0)
+    torch.manual_seed(0)
+    for batch in in_order(rows):
+        if work.kind == "mlm":
+            batch = masking(batch)
+            batch["places"] = batch["mlm_labels"] != -100
+            ours, theirs = (trace(model, batch).logits.argmax(-1) for model in (work.student, work.teacher))
+            same += (ours == theirs).tolist()
+        else:
+            real = batch["attention_mask"].bool()
+            ours, theirs = (see(model, batch, ("hidden_states",)).hidden_states[-1][real]
+                            for see, model in ((trace, work.student), (trace_teacher, work.teacher)))
+            left += (projection(ours) - theirs).square().sum().item()
+            spread += (theirs - theirs.mean(dim=0)).square().sum().item()
+    return statistics.fmean(same) if work.kind == "mlm" else 1 - left / spread
+
+
+def table(kind: str, rows: dict[str, list[tuple[float, float]]], texts: int) -> dict[str, float]:
+    """Print a kind's table; returns its figures."""
+    quality = {name: statistics.fmean(q for _, q in values) for name, values in rows.items()}
+    print(f"\n{kind}: {texts:,} sentences, {EPOCHS} epochs, batches of {BATCH}, {len(rows['kdlab'])} rounds")
+    print(f"{'system':<18}{'examples/s':>12}{'kdlab is faster by':>28}{'agreement':>12}")
+    figures, ratios = {}, {}
+    for name, values in rows.items():
+        speed = statistics.median(s for s, _ in values)
+        each = [ours[0] / s for ours, (s, _) in zip(rows["kdlab"], values, strict=True)]
+        counts = quality[name] >= quality["kdlab"] - POINT
+        figures[f"{kind}_{name.lower().replace(', ', '_').replace(' ', '_')}_examples_per_second"] = speed
+        spread = f"{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})" if name != "kdlab" else ""
+        print(f"{name:<18}{speed:>12.0f}{spread:>28}{quality[name]:>12.4f}{'' if counts else '  does not count'}")
+        if name != "kdlab" and counts:
+            ratios[name] = statistics.median(each)
+    if ratios:
+        best = min(ratios, key=ratios.get)
+        figures[f"{kind}_ratio"] = ratios[best]
+        print(f"best peer: {best}, {ratios[best]:.2f}")
+    return figures
+
+
+@cache
+def sst2() -> Task:
+    return file_task(SST2 / "train.tsv", SST2 / "dev.tsv", "sentence", "label")
+
+
+def held_out() -> Dataset:
+    rows = sst2()["train"]
+    return rows.select(range(len(rows) - HELD_OUT, len(rows)))
+
+
+@cache
+def teacher_logits() -> torch.Tensor:
+    return measure.predict(teacher_of("soft_targets"), held_out())
+
+
+@cache
+def teacher_of(kind: str) -> PreTrainedModel:
+    """6 x 256, trained once on sentences that are neither distilled from nor held out; kept in runs/speed."""
+    task, name = sst2(), "bert" if kind == "mlm" else "classifier"
+    folder = RUNS / "speed" / name
+    if not folder.exists():
+        print(f"training the teacher in {folder} once", file=sys.stderr, flush=True)
+        rows = task["train"]
+        rows = rows.select(range(TEXTS[False], len(rows) - HELD_OUT))
+        if kind == "mlm":
+            model, terms = new_masked_lm(task.tokenizer, 6, 256, HEADS), [MaskedLM()]
+            more = {"transform": Masking(task.tokenizer, Rows(rows, 0))}
+        else:
+            model, terms, more = new_classifier(task.tokenizer, task.label_names, 6, 256, HEADS), [HardLabels()], {}
+        distill(model, rows, Stage(Objective(terms), TEACHER_STEPS, 64, 5e-4, **more), precision="auto", progress=False)
+        save(model, task.tokenizer, folder)
+    return (load_masked_lm if kind == "mlm" else load_classifier)(folder)[0]
+
+
+if __name__ == "__main__":
+    main()
