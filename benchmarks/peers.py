@@ -1,9 +1,9 @@
 """The same distillation, done with what else there is: what `speed.py` holds kdlab's speed against.
 
-Five ways of doing one piece of `Work`: a loop in plain PyTorch; transformers' `Trainer` with a `compute_loss`, as it
-comes and with what it offers for speed; TextBrewer; torchdistill. Each is written as its own documentation would have
-it, and all follow the same objective, on shuffled batches padded to the longest text of the batch, with AdamW at one
-learning rate and no clipping. Three kinds of work:
+Ways of doing one piece of `Work`: a loop in plain PyTorch; transformers' `Trainer` with a `compute_loss`; TextBrewer;
+torchdistill; and Trainer and TextBrewer "tuned", with what they offer for speed. Each is written as its own
+documentation would have it, and all follow the same objective, on shuffled batches padded to the longest text of the
+batch, with AdamW at one learning rate and no clipping. Three kinds of work:
 
     soft_targets   T^2 KL(teacher || student) of the classes, mean over texts
     intermediate   TinyBERT's: hidden states 0, 1, 2 <- 0, 3, 6 (0: the embeddings) by mean squared error through
@@ -20,9 +20,10 @@ Where they cannot do the very same:
   get torch's as it comes;
 * TextBrewer fetches every loss from the device at every step; it would save a checkpoint every epoch, too, but for a
   setting of 0 that its documentation does not mention;
+* TextBrewer's cache keeps whole batches of soft targets, which are the same in every epoch, in another order;
 * torchdistill's example scripts also meter every step; that is left out.
 
-Needs benchmarks/requirements.txt.
+TextBrewer and torchdistill are in benchmarks/requirements.txt; without them their own functions raise an ImportError.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import cache, partial, wraps
+from types import ModuleType
 from unittest import mock
 
 import datasets
@@ -44,21 +46,13 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
 
-# torchdistill imports torchvision for every work, and transformers wherever it finds one. Beside a CPU build of torch,
-# the torchvision that pip takes (a CUDA build) cannot load its compiled image operators, and its import stops where it
-# describes two of them to torch's compiler. No text needs them: they stay undescribed, the rest of it is the real one.
-with mock.patch("torch.library.register_fake", lambda *_, **__: lambda function: function):
+# torchdistill imports torchvision, whatever the work, and so does transformers wherever it finds one. Beside a CPU
+# build of torch, the torchvision that pip takes (a CUDA build) cannot load its compiled image operators, and its import
+# stops where it describes two of them to torch's compiler. No text needs these: they stay undescribed, and the rest is
+# the real one. Only the first import can be helped, so import this module before kdlab and before transformers' models.
+with suppress(ImportError), mock.patch("torch.library.register_fake", lambda *_, **__: lambda function: function):
     import torchvision  # noqa: F401
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")     # of TextBrewer's own code, from Python's compiler
-    import textbrewer
-from torchdistill.core.distillation import get_distillation_box
-from torchdistill.core.interfaces.registry import register_forward_proc_func
-from torchdistill.datasets.registry import register_collate_func
-from torchdistill.losses.registry import register_func2extract_model_output
-from torchdistill.models.registry import register_auxiliary_model_wrapper
-from torchdistill.models.wrapper import AuxiliaryModelWrapper
 from transformers import (
     DataCollatorForLanguageModeling,
     DataCollatorWithPadding,
@@ -244,27 +238,46 @@ class _DistillationTrainer(Trainer):
 
 # -- TextBrewer --------------------------------------------------------------------------------------------------------
 
-# Its "linear" projections have a bias; this is its way to add another, made as the other systems' are.
-textbrewer.register_new("projection", "linear_without_bias", partial(nn.Linear, bias=False))
-
-
 @_system
 def text_brewer(work: Work) -> nn.Module | None:
     """Its `GeneralDistiller`, which it recommends for one teacher and one task."""
+    distiller = _with_textbrewer(work, "GeneralDistiller")
+    return distiller.projs[len(HIDDEN) - 1] if work.kind == "intermediate" else None
+
+
+@_system
+def text_brewer_tuned(work: Work) -> None:
+    """Its `BasicDistiller`, which can keep the teacher's logits in memory, batch by batch, after one pass."""
+    if work.kind != "soft_targets":
+        raise NotImplementedError("TextBrewer keeps nothing but logits, and its BasicDistiller reads nothing else")
+    _with_textbrewer(work, "BasicDistiller", is_caching_logits=True)
+
+
+def _with_textbrewer(work: Work, kind: str, **settings):
+    textbrewer, collate, adapt = _textbrewer(), _collator(work), partial(_adapt, work.kind)
     with tempfile.TemporaryDirectory() as folder, _attention_probabilities(work):
-        training = textbrewer.TrainingConfig(device="cpu", output_dir=folder, ckpt_frequency=0)
-        distiller = textbrewer.GeneralDistiller(training, _brewed(work), work.teacher, work.student,
-                                                partial(_adapt, work.kind), partial(_adapt, work.kind))
-        collate = _collator(work)
+        distiller = getattr(textbrewer, kind)(
+            textbrewer.TrainingConfig(device="cpu", output_dir=folder, ckpt_frequency=0),
+            textbrewer.DistillationConfig(**_brewed(work), **settings), work.teacher, work.student, adapt, adapt)
         loader = DataLoader(_texts(work), work.batch_size, shuffle=True,
                             collate_fn=lambda rows: _batch_for_two(collate(rows)))
         optimizer = torch.optim.AdamW(work.student.parameters(), lr=work.learning_rate, weight_decay=WEIGHT_DECAY)
         with distiller:
             distiller.train(optimizer, loader, num_epochs=work.epochs, **READS[work.kind])
-    return distiller.projs[len(HIDDEN) - 1] if work.kind == "intermediate" else None
+    return distiller
 
 
-def _brewed(work: Work) -> textbrewer.DistillationConfig:
+@cache
+def _textbrewer() -> ModuleType:
+    """The package, with a projection such as the other systems have: its own has a bias."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")     # what Python's compiler says to its code
+        import textbrewer
+    textbrewer.register_new("projection", "linear_without_bias", partial(nn.Linear, bias=False))
+    return textbrewer
+
+
+def _brewed(work: Work) -> dict[str, object]:
     """The objective in TextBrewer's terms. Its soft targets lack the factor T^2, and come whenever logits do."""
     widths = [work.student.config.hidden_size, work.teacher.config.hidden_size]
     matches, weights = [], {}
@@ -278,7 +291,7 @@ def _brewed(work: Work) -> textbrewer.DistillationConfig:
     else:
         matches = [{"layer_S": 0, "layer_T": 0, "feature": "hidden", "loss": "cos", "weight": COSINE}]
         weights = {"kd_loss_weight": SOFT * work.T**2, "hard_label_weight": MASKED}
-    return textbrewer.DistillationConfig(temperature=work.T, kd_loss_type="ce", intermediate_matches=matches, **weights)
+    return {"temperature": work.T, "kd_loss_type": "ce", "intermediate_matches": matches, **weights}
 
 
 def _adapt(kind: str, batch: dict[str, Tensor], out) -> dict[str, object]:
@@ -305,6 +318,7 @@ def _batch_for_two(batch) -> dict:
 @_system
 def torch_distill(work: Work) -> nn.Module | None:
     """Its distillation box, configured by a dict as its YAML files would be; the loop is the user's, as it wants."""
+    get_distillation_box, register_collate_func = _torchdistill()
     register_collate_func(_collator(work), key="peers")
     teacher, student, criterion = _boxed(work)
     settings = {
@@ -332,9 +346,7 @@ def torch_distill(work: Work) -> nn.Module | None:
 def _boxed(work: Work) -> tuple[dict, dict, dict]:
     """Torchdistill's settings of teacher and student (whose modules are hooked) and of the criterion."""
     model_loss, terms = {}, {}
-    ours = work.student.base_model_prefix
-    theirs = work.teacher.base_model_prefix
-    auxiliary: dict[str, object] = {}
+    ours, theirs, auxiliary = work.student.base_model_prefix, work.teacher.base_model_prefix, {}
     if work.kind == "soft_targets":
         # Without a weight for hard labels this loss leaves T^2 out as well.
         logits = {f"{who}_module_{what}": name for who in ("student", "teacher")
@@ -343,7 +355,7 @@ def _boxed(work: Work) -> tuple[dict, dict, dict]:
             "temperature": work.T, "alpha": 0, "reduction": "batchmean", **logits}}}
         read = ["classifier"], ["classifier"]
     elif work.kind == "intermediate":
-        ours = f"student.{ours}"        # inside of `_Projected`
+        ours = f"student.{ours}"        # inside of `Projected`
         inputs = [_layer(ours, m) for m, _ in HIDDEN]
         auxiliary = {"auxiliary_model_wrapper": {"key": "Projected", "kwargs": {
             "widths": (work.student.config.hidden_size, work.teacher.config.hidden_size), "inputs": inputs}}}
@@ -398,32 +410,42 @@ def _scores_mse(our_queries: Tensor, our_keys: Tensor, their_queries: Tensor, th
     return _attention_mse(scores(our_queries, our_keys), scores(their_queries, their_keys), real)
 
 
-@register_auxiliary_model_wrapper(key="Projected")
-class _Projected(AuxiliaryModelWrapper):
-    """Torchdistill's way to learn something beside the student: projections of what hooks saw, hooked in turn."""
+@cache
+def _torchdistill() -> tuple[Callable, Callable]:
+    """What makes its distillation boxes and what makes collators known to it, once it knows the three parts below."""
+    from torchdistill.core.distillation import get_distillation_box
+    from torchdistill.core.interfaces.registry import register_forward_proc_func
+    from torchdistill.datasets.registry import register_collate_func
+    from torchdistill.losses.registry import register_func2extract_model_output
+    from torchdistill.models.registry import register_auxiliary_model_wrapper
+    from torchdistill.models.wrapper import AuxiliaryModelWrapper
 
-    def __init__(self, student_model: nn.Module, widths: tuple[int, int], inputs: list[str], **_) -> None:
-        super().__init__()
-        self.student, self.inputs = student_model, inputs
-        self.projections = nn.ModuleList(nn.Linear(*widths, bias=False) for _ in inputs)
+    @register_auxiliary_model_wrapper(key="Projected")
+    class Projected(AuxiliaryModelWrapper):
+        """Its way to learn something beside the student: projections of what hooks saw, hooked in turn."""
 
-    def forward(self, **batch):
-        return self.student(**batch)
+        def __init__(self, student_model: nn.Module, widths: tuple[int, int], inputs: list[str], **_) -> None:
+            super().__init__()
+            self.student, self.inputs = student_model, inputs
+            self.projections = nn.ModuleList(nn.Linear(*widths, bias=False) for _ in inputs)
 
-    def secondary_forward(self, seen: dict) -> None:
-        for projection, path in zip(self.projections, self.inputs, strict=True):
-            projection(seen[path]["output"])
+        def forward(self, **batch):
+            return self.student(**batch)
 
+        def secondary_forward(self, seen: dict) -> None:
+            for projection, path in zip(self.projections, self.inputs, strict=True):
+                projection(seen[path]["output"])
 
-@register_forward_proc_func(key="forward_without_labels")
-def _forward_without_labels(model: nn.Module, batch: dict[str, Tensor], *_, **__):
-    return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    @register_forward_proc_func(key="forward_without_labels")
+    def forward_without_labels(model: nn.Module, batch: dict[str, Tensor], *_, **__):
+        return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
 
+    @register_func2extract_model_output(key="masked_lm")
+    def masked_lm(out, *_, **__) -> dict[str, Tensor]:
+        """The loss that the student has computed by itself, where it was given labels."""
+        return {} if out.loss is None else {"masked LM": out.loss}
 
-@register_func2extract_model_output(key="masked_lm")
-def _masked_lm(out, *_, **__) -> dict[str, Tensor]:
-    """The loss that the student has computed by itself, where it was given labels."""
-    return {} if out.loss is None else {"masked LM": out.loss}
+    return get_distillation_box, register_collate_func
 
 
 # -- what all of them need ---------------------------------------------------------------------------------------------
@@ -465,6 +487,10 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
+for load in (_textbrewer, _torchdistill):      # here, so that no one's time includes it
+    with suppress(ImportError):
+        load()
+
 SYSTEMS: dict[str, Callable[[Work], nn.Module | None]] = {
     "plain loop": plain_loop, "Trainer": trainer, "Trainer, tuned": trainer_tuned, "TextBrewer": text_brewer,
-    "torchdistill": torch_distill}
+    "TextBrewer, tuned": text_brewer_tuned, "torchdistill": torch_distill}
