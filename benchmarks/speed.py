@@ -33,7 +33,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import peers        # first: it makes torchvision importable, which transformers looks for
+import peers  # first: it makes torchvision importable, which transformers looks for
 import torch
 from arms import SST2
 from datasets import Dataset

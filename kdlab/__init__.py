@@ -23,6 +23,7 @@ Rooms, each importing only from those above it:
     augment        variants of texts by a language model
     measure        accuracy, fidelity, calibration, size, FLOPs, latency
     precision      bfloat16 where it is faster
+    memory         what a run will take at most
     cache          teacher outputs on disk
     run            what a run is asked to do, and what came of it
     preflight      what stops a run that cannot be right

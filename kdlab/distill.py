@@ -8,22 +8,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 from transformers import PreTrainedModel, get_constant_schedule_with_warmup, get_linear_schedule_with_warmup
 
+from . import memory, preflight
 from . import precision as precisions
-from . import preflight
 from .batches import Rows, padded_fraction, training_loader
 from .cache import TeacherCache
 from .checkpoint import Checkpoint
 from .interrupt import Interruptible
 from .measure import predict
+from .objectives import Objective
 from .run import Run, Stage
 from .trace import (
     Batch,
@@ -76,6 +79,7 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
         models = {"student": student.to(device)} | ({} if teacher is None else {"teacher": teacher.to(device)})
         run.precision = {name: precisions.chosen(precision, model, example, learning=model is student)
                          for name, model in models.items()}
+    autocast = precisions.autocast(device, run.precision["student"])
     read_teacher, source = _teacher_reader(teacher, rows, stages, cache, run.precision.get("teacher", ""))
     total = sum(stage.steps for stage in stages)
     look = _prober(student, probes, run, total, keep_weights)
@@ -103,16 +107,13 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
             student.train()
             body = first_layers(model, depth_of(objective.reads_student()))
 
+            losses_of = partial(_losses, stage=stage, objective=objective, body=body, read_teacher=read_teacher,
+                                choosing=can_choose_places(student), autocast=autocast)
+            peak = memory.expected_peak(losses_of, learning, rows, stage.batch_size, seed) / 2**20
+            run.report["expected_peak_mib"] = max(peak, run.report.get("expected_peak_mib", 0))
+
             for step in range(done + 1, stage.steps + 1):
-                batch = next(batches)
-                if stage.transform:
-                    batch = stage.transform(batch)
-                if can_choose_places(student) and (places := objective.places(batch)) is not None:
-                    batch["places"] = places
-                known = read_teacher(batch, objective.teacher_needs)
-                with precisions.autocast(device, run.precision["student"]):
-                    seen = trace(body, batch, objective.student_needs)
-                parts = objective(seen, known, batch)
+                parts = losses_of(next(batches))
 
                 values = dict(zip(parts, torch.stack(list(parts.values())).tolist(), strict=True))
                 preflight.stop_unless_finite(values, run.steps + 1)
@@ -142,12 +143,25 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
 
     run.interrupted = ended
     seconds = time.perf_counter() - began
-    run.report = {"steps": run.steps, "seconds": seconds, "teacher": source, "precision": run.precision,
+    run.report |= {"steps": run.steps, "seconds": seconds, "teacher": source, "precision": run.precision,
                   "steps_per_second": (run.steps - began_at) / seconds, "rows": len(rows),
                   "padded_fraction": padded_fraction(rows, stages[0].batch_size, seed)}
     if interrupt.requested:
         print(f"interrupted after step {run.steps} of {total}; the student and the history are as of then")
     return run
+
+
+def _losses(batch: Batch, *, stage: Stage, objective: Objective, body: nn.Module, choosing: bool,
+            read_teacher: TeacherReader, autocast: torch.autocast) -> dict[str, Tensor]:
+    """What a batch costs: each term's loss by name, and "loss", their weighted sum."""
+    if stage.transform:
+        batch = stage.transform(batch)
+    if choosing and (places := objective.places(batch)) is not None:
+        batch["places"] = places
+    known = read_teacher(batch, objective.teacher_needs)
+    with autocast:
+        seen = trace(body, batch, objective.student_needs)
+    return objective(seen, known, batch)
 
 
 def _schedule(optimizer: torch.optim.Optimizer, stage: Stage, done: int) -> LRScheduler:

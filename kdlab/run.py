@@ -58,7 +58,8 @@ class Run:
     probe_logits one tensor (probes, C) for each of them
     precision    "no" or "bf16", as used for "student" and "teacher"
     weights      the student's weights at each of them, where `distill` was told to keep them: not in checkpoints
-    report       how it was done: seconds, steps_per_second, teacher, padded_fraction, ...
+    report       how it was done: seconds, steps_per_second, teacher, padded_fraction, ...; from the start of each stage
+                 on, expected_peak_mib, the most memory that the process will hold (`kdlab.memory`)
     """
 
     history: dict[str, list] = field(default_factory=lambda: {"step": [], "stage": [], "loss": []})
@@ -76,8 +77,9 @@ class Run:
     def __repr__(self) -> str:
         """One line: a notebook shows it wherever a cell ends in `distill(...)`."""
         loss = [f"{self.history['loss'][i]:.3f}" for i in (0, -1) if self.steps]
+        done = f"{self.report['seconds']:.1f} s, teacher: {self.report['teacher']}" if "seconds" in self.report else ""
         told = [f"{self.steps} steps", f"loss {' -> '.join(loss)}" if loss else "", "interrupted" * self.interrupted,
-                f"{self.report['seconds']:.1f} s, teacher: {self.report['teacher']}" if self.report else ""]
+                done]
         return f"Run({', '.join(filter(None, told))})"
 
     def record(self, stage: str, values: dict[str, float]) -> None:
