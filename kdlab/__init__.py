@@ -16,6 +16,7 @@ Rooms, each importing only from those above it:
     architectures  the papers' models and their figures
     layer_drop     a DistilBERT that starts as some of a BERT's layers
     trace          one forward pass, captured
+    shortcut       a model without what nobody reads
     batches        which rows go together, and how they are padded
     masking        words hidden in them, to be guessed
     objectives     loss terms and their weighted sum
@@ -41,5 +42,11 @@ Rooms, each importing only from those above it:
 `import kdlab` loads none of them, so it is light; import from the room itself:
 `from kdlab.distill import Stage, distill`.
 """
+
+import os
+
+# Torch's threads wait for one another by spinning unless they are told before torch is loaded. Beside any other busy
+# process, such as a browser, whichever has lost its core keeps the rest spinning: steps then take ten times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"

@@ -28,6 +28,7 @@ from .errors import KdlabError
 from .files import replaced_folder
 from .models import fingerprint
 from .precision import autocast
+from .shortcut import shortcut
 from .trace import Attention, Batch, Reading, Trace, trace_teacher
 
 MANIFEST = "manifest.json"
@@ -221,9 +222,11 @@ def _computed(teacher: PreTrainedModel, rows: Rows, some: np.ndarray, columns: S
     start, tokens, scaling = rows.starts[some[0]], int(rows.lengths[some].sum()), 0.0
     device = next(teacher.parameters()).device
     needs = {column.split(".")[0] for column in columns}
+    readings = {(output, int(layer[0]) if layer else None) for output, *layer in (c.split(".") for c in columns)}
+    body = shortcut(teacher, readings)
     for batch in in_order(rows, some=some):
         with autocast(device, precision):
-            seen = trace_teacher(teacher, {k: v.to(device) for k, v in batch.items()}, needs)
+            seen = trace_teacher(body, {k: v.to(device) for k, v in batch.items()}, needs)
         numbers, real = batch["row"].numpy(), batch["attention_mask"].bool()
         places = (rows.starts[numbers][:, None] + np.arange(real.shape[1]))[real.numpy()] - start
         for column in columns:

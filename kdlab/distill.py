@@ -28,15 +28,8 @@ from .interrupt import Interruptible
 from .measure import predict
 from .objectives import Objective
 from .run import Run, Stage
-from .trace import (
-    Batch,
-    Trace,
-    can_choose_places,
-    depth_of,
-    first_layers,
-    trace,
-    trace_teacher,
-)
+from .shortcut import depth_of, shortcut
+from .trace import Batch, Trace, can_choose_places, trace, trace_teacher
 
 PROBES_PER_RUN = 60
 TeacherReader = Callable[[Batch, Collection[str]], Trace | None]
@@ -61,7 +54,8 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
     watch       called after every step with the run so far, in the thread that trains; while it does not return, the
                 run pauses, and if it returns true the run ends there
 
-    The same seed on the same machine gives the same numbers. An interrupt ends the run after the
+    At the start of a stage the objective is also computed on two small batches, to foretell the memory
+    (`kdlab.memory`). The same seed on the same machine gives the same numbers. An interrupt ends the run after the
     step under way and returns what there is. Raises `KdlabError` before the first step for a run that
     cannot be right, and at the step where a loss is no longer finite, naming the term.
     """
@@ -105,7 +99,7 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
             if number == saved.stage:
                 saved.restore_stage(objective, optimizer)
             student.train()
-            body = first_layers(model, depth_of(objective.reads_student()))
+            body = shortcut(model, objective.reads_student())
 
             losses_of = partial(_losses, stage=stage, objective=objective, body=body, read_teacher=read_teacher,
                                 choosing=can_choose_places(student), autocast=autocast)
@@ -187,8 +181,8 @@ def _teacher_reader(teacher: PreTrainedModel | None, rows: Rows, stages: Sequenc
             stored, found = cache.open(teacher, rows, readings, precision)
             return (lambda batch, needs: stored(batch)), f"cache, {'found' if found else 'filled'} in {cache.root}"
         why = f"; a cache would take more than its {cache.limit:g} GiB"
-    body = first_layers(teacher, depth_of(readings))
-    part = "" if body is teacher else f", its first {depth_of(readings)} layers"
+    body, depth = shortcut(teacher, readings), depth_of(readings)
+    part = "" if body is teacher or depth is None else f", its first {depth} layers"
 
     def live(batch: Batch, needs: Collection[str]) -> Trace | None:
         with precisions.autocast(batch["row"].device, precision):

@@ -14,7 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from . import losses
 from .batches import Rows, in_order
 from .errors import KdlabError
+from .shortcut import shortcut
 from .trace import trace
+
+LOGITS = {("logits", None)}
 
 
 @torch.no_grad()
@@ -27,10 +30,11 @@ def predict(model: nn.Module, data: Dataset | Rows) -> Tensor:
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
+    body = shortcut(model, LOGITS)
     try:
         logits = None
         for batch in in_order(rows):
-            part = trace(model, {k: v.to(device) for k, v in batch.items()}).logits.float().cpu()
+            part = trace(body, {k: v.to(device) for k, v in batch.items()}).logits.float().cpu()
             logits = torch.empty(len(rows), part.shape[-1]) if logits is None else logits
             logits[batch["row"]] = part
         return logits

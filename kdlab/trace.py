@@ -15,7 +15,6 @@ import threading
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -102,38 +101,6 @@ def check_attention_known(config: PreTrainedConfig) -> None:
     if config.model_type not in FAMILIES:
         raise KdlabError(f"the attention of the architecture '{config.model_type}' cannot be captured; it can "
                          f"for {', '.join(FAMILIES)}, so take one of these or a term that reads no attention")
-
-
-def depth_of(readings: Collection[Reading]) -> int | None:
-    """The last layer that these readings need to be run; None: the whole model."""
-    layers = [layer for _, layer in readings]
-    return None if None in layers else max(layers, default=0)
-
-
-def first_layers(model: nn.Module, depth: int | None) -> nn.Module:
-    """The model's body with its first `depth` layers alone, sharing their weights; the model stays as it is.
-
-    Comes back unchanged where nothing can be left out, or where this is not known of the architecture.
-    """
-    if not isinstance(model, PreTrainedModel) or depth is None or depth >= model.config.num_hidden_layers \
-            or model.config.model_type not in FAMILIES:
-        return model
-    body = model.base_model
-    # Once in whole: transformers marks a model when it first records layers, and the copy must carry the mark.
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        body(input_ids=torch.zeros(1, 1, dtype=torch.long, device=body.device), output_hidden_states=True)
-    name = "transformer" if model.config.model_type == "distilbert" else "encoder"
-    body, encoder = _own_parts(body), _own_parts(getattr(body, name))
-    encoder.layer = encoder.layer[:max(depth, 1)]      # the first one records what comes in, too
-    setattr(body, name, encoder)
-    return body
-
-
-def _own_parts(module: nn.Module) -> nn.Module:
-    """A copy of the module alone: the parts are the same, but can be replaced."""
-    twin = copy(module)
-    twin._modules = dict(module._modules)
-    return twin
 
 
 HEADS = {"bert": "cls", "mobilebert": "cls", "roberta": "lm_head", "distilbert": "vocab_transform"}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")     # a test that reaches for a hub must fail, not wait
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # as kdlab does, if it is imported before torch
 
 import pytest
 import torch
@@ -47,3 +48,12 @@ def opinionated(model, factor: float = 8):
 @pytest.fixture
 def teacher(task):
     return opinionated(new_classifier(task.tokenizer, task.label_names, layers=2, width=32, seed=2))
+
+
+@pytest.fixture
+def batch():
+    """Three texts of 7, 4 and 2 tokens, of a vocabulary of 50, for models without a task."""
+    mask = torch.ones(3, 7, dtype=torch.long)
+    mask[1, 4:], mask[2, 2:] = 0, 0
+    ids = torch.randint(5, 50, (3, 7), generator=torch.Generator().manual_seed(0))
+    return {"input_ids": ids.where(mask.bool(), 0), "attention_mask": mask}

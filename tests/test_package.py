@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -52,3 +53,13 @@ def test_importing_kdlab_alone_loads_nothing_heavy():
     count, *names = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True,
                                    cwd=ROOT).stdout.split()
     assert names == ["kdlab"] and int(count) == 1
+
+
+def test_torchs_threads_are_told_not_to_spin_unless_the_user_says_otherwise():
+    """Beside one busy process a step took ten times as long when they spun."""
+    code = "import os, kdlab; print(os.environ['OMP_WAIT_POLICY'])"
+    for given, kept in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        env = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | given
+        said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT,
+                              env=env).stdout
+        assert said.strip() == kept

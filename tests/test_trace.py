@@ -22,7 +22,7 @@ from kdlab.architectures import ib_bert_config, mobilebert_config
 from kdlab.batches import Rows
 from kdlab.errors import KdlabError
 from kdlab.models import new_masked_lm, new_model
-from kdlab.trace import can_choose_places, depth_of, first_layers, trace, trace_teacher
+from kdlab.trace import can_choose_places, trace, trace_teacher
 
 SMALL = {"vocab_size": 50, "num_hidden_layers": 3, "hidden_size": 24, "num_attention_heads": 2,
          "intermediate_size": 40, "max_position_embeddings": 40}
@@ -36,14 +36,6 @@ CONFIGS = {
     "mobilebert as published": mobilebert_config(**MOBILE, key_query_shared_bottleneck=False),
     "ib-bert": ib_bert_config(**{**MOBILE, "intra_bottleneck_size": 48}),
 }
-
-
-@pytest.fixture
-def batch():
-    mask = torch.ones(3, 7, dtype=torch.long)
-    mask[1, 4:], mask[2, 2:] = 0, 0
-    ids = torch.randint(5, 50, (3, 7), generator=torch.Generator().manual_seed(0))
-    return {"input_ids": ids.where(mask.bool(), 0), "attention_mask": mask}
 
 
 def build(name, auto=AutoModelForMaskedLM):
@@ -160,35 +152,6 @@ def test_two_threads_may_trace_models_that_share_a_configuration(task):
     for thread in threads:
         thread.join()
     assert not failures and model.config._attn_implementation == "sdpa"
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("depth", [0, 1, 2])
-def test_the_first_layers_alone_say_what_they_say_in_the_whole_model(name, depth, batch):
-    model, ran = build(name), []
-    body = first_layers(model, depth)
-    encoder = model.base_model.transformer if name == "distilbert" else model.base_model.encoder
-    for layer in encoder.layer:
-        layer.register_forward_hook(lambda *_: ran.append(1))
-    part = trace(body, batch, ("hidden_states", "attention"))
-    assert len(ran) == len(part.attention) == max(depth, 1)
-    whole = trace(model, batch, ("logits", "hidden_states", "attention"))
-    assert len(whole.hidden_states) == 4 and len(whole.attention) == 3, "the model itself is as it was"
-    assert len(part.hidden_states) == max(depth, 1) + 1
-    for ours, theirs in zip(part.hidden_states, whole.hidden_states, strict=False):
-        assert torch.equal(ours, theirs)
-    part.hidden_states[-1].sum().backward()
-    assert next(model.base_model.parameters()).grad is not None, "the weights are shared"
-
-
-def test_the_first_layers_are_no_more_than_there_are_and_draw_no_random_numbers():
-    model = build("bert").train()
-    state = torch.get_rng_state()
-    assert first_layers(model, None) is model and first_layers(model, 3) is model
-    assert first_layers(model, 2) is not model
-    assert torch.equal(torch.get_rng_state(), state)
-    assert depth_of({("hidden_states", 2), ("attention", 1)}) == 2
-    assert depth_of({("hidden_states", 2), ("logits", None)}) is None and depth_of({("attention", None)}) is None
 
 
 @pytest.mark.parametrize("name", CONFIGS)
