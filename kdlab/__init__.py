@@ -45,8 +45,10 @@ Rooms, each importing only from those above it:
 
 import os
 
-# Torch's threads wait for one another by spinning unless they are told before torch is loaded. Beside any other busy
-# process, such as a browser, whichever has lost its core keeps the rest spinning: steps then take ten times as long.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Torch's threads on Linux wait for one another by spinning, for a millisecond or so. Beside a second such process (two
+# open lessons) one that has lost its core keeps the rest spinning: steps took more than four times as long as they do
+# with a shorter spin, which costs a few hundredths on an idle machine. It has to be said before torch is loaded.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
 __version__ = "0.1.0"

@@ -84,6 +84,13 @@ def test_lesson_contract(lesson):
     assert re.search(r"\*\*Exercise \d+\.\d+ · .*?\*\* \((easy|medium|hard), \d+ minutes\)", text)
 
 
+def test_kdlab_comes_before_torch(lesson):
+    """It tells torch's threads how to wait, and they are told once, when torch is loaded."""
+    code = "\n".join(cell.source for cell in cells(lesson, "code"))
+    first = {name: re.search(rf"^(?:import|from) {name}\b", code, re.M) for name in ("kdlab", "torch", "transformers")}
+    assert all(first["kdlab"].start() < found.start() for name, found in first.items() if found and name != "kdlab")
+
+
 def test_committed_as_a_page(lesson):
     """Outputs are there, widgets show a picture with alt text, and no widget state is stored."""
     notebook = nbformat.read(lesson, as_version=4)
