@@ -122,8 +122,11 @@ def roofline(layers: int, width: int, steps: int) -> dict:
 
 def products(layers: int, width: int, tokens: int) -> tuple[int, float]:
     """FLOPs of a step's products on `tokens` tokens, and the seconds that these take by themselves."""
-    shapes = [(width, width)] * 4 + [(width, 4 * width), (4 * width, width)]
-    work = [(torch.randn(tokens, a), torch.randn(b, a), torch.randn(tokens, b)) for a, b in shapes * layers]
+    square, wide = [(width, width)], [(width, 4 * width), (4 * width, width)]
+    shapes = [(tokens, *shape) for shape in (square * 4 + wide) * (layers - 1)]
+    # Of the last layer keys and values of all tokens; the rest at each text's first token alone (`kdlab.shortcut`)
+    shapes += [(tokens, *shape) for shape in square * 2] + [(BATCH, *shape) for shape in square * 2 + wide]
+    work = [(torch.randn(n, a), torch.randn(b, a), torch.randn(n, b)) for n, a, b in shapes]
 
     def step() -> None:
         for x, weight, gradient in work:
@@ -135,7 +138,7 @@ def products(layers: int, width: int, tokens: int) -> tuple[int, float]:
         began = time.perf_counter()
         step()
         times.append(time.perf_counter() - began)
-    return sum(6 * tokens * a * b for a, b in shapes) * layers, statistics.median(times)
+    return sum(6 * n * a * b for n, a, b in shapes), statistics.median(times)
 
 
 def account(profiler: profile) -> dict[str, float]:

@@ -9,7 +9,8 @@ included (kdlab: filling its teacher cache). Three kinds of work:
   mlm           masked words with DistilBERT's three losses, student 2 x 256
 
 A row counts if its students end as good as kdlab's: within a point of held-out agreement with the teacher (of its
-hidden states explained, for `intermediate`), or better.
+hidden states explained, for `intermediate`), or better. `KIND_ratio` is against the best peer that counts; if none
+does, against the best of all, as `KIND_ratio_of_all` is in any case.
 
     python benchmarks/speed.py [--quick] [--kinds KIND ...] [--json FILE]
 
@@ -184,12 +185,15 @@ def table(kind: str, rows: dict[str, list[tuple[float, float]]], texts: int) -> 
         figures[f"{kind}_{name.lower().replace(', ', '_').replace(' ', '_')}_examples_per_second"] = speed
         spread = f"{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})" if name != "kdlab" else ""
         print(f"{name:<18}{speed:>12.0f}{spread:>28}{quality[name]:>12.4f}{'' if counts else '  does not count'}")
-        if name != "kdlab" and counts:
-            ratios[name] = statistics.median(each)
-    if ratios:
-        best = min(ratios, key=ratios.get)
-        figures[f"{kind}_ratio"] = ratios[best]
-        print(f"best peer: {best}, {ratios[best]:.2f}")
+        if name != "kdlab":
+            ratios[name] = statistics.median(each), counts
+    for what, among in (("that counts", [name for name, (_, counts) in ratios.items() if counts]),
+                        ("of all", list(ratios))):
+        if among:
+            best = min(among, key=lambda name: ratios[name][0])
+            figures[f"{kind}_ratio" + ("" if what == "that counts" else "_of_all")] = ratios[best][0]
+            print(f"best peer {what}: {best}, {ratios[best][0]:.2f}")
+    figures.setdefault(f"{kind}_ratio", figures.get(f"{kind}_ratio_of_all", math.nan))      # none counts
     return figures
 
 
