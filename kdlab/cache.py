@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -74,7 +74,8 @@ class TeacherCache:
             size = expected_bytes(teacher, rows, readings)
             self._make_room(size)
             _fill(folder, teacher, rows, columns, precision, size)
-        os.utime(folder / MANIFEST)
+        with suppress(OSError):     # a cache that may only be read serves all the same
+            os.utime(folder / MANIFEST)
         return CachedTeacher(folder, rows, teacher.config.num_hidden_layers), found
 
     def entries(self) -> list[Entry]:

@@ -13,11 +13,16 @@ from copy import copy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import (
+    BertForSequenceClassification,
+    DistilBertForSequenceClassification,
+    PreTrainedModel,
+    RobertaForSequenceClassification,
+)
 
 from .trace import FAMILIES, Reading
 
-FIRST_TOKEN = ("bert", "roberta", "distilbert")     # whose classifiers read the first token alone
+MASKED_BY_PAIRS = ("sdpa", "eager")     # attention that is given a mask (B, 1, L, L), of which one row can be taken
 
 
 def shortcut(model: nn.Module, readings: Collection[Reading]) -> nn.Module:
@@ -47,12 +52,12 @@ def _first_layers(model: PreTrainedModel, depth: int) -> nn.Module:
 
 
 def _classifying_first_token(model: PreTrainedModel) -> nn.Module:
-    if model.config.model_type not in FIRST_TOKEN or not type(model).__name__.endswith("ForSequenceClassification"):
+    if type(model) not in FIRST_TOKEN or model.config._attn_implementation not in MASKED_BY_PAIRS:
         return model
     view, body = _own_parts(model), model.base_model
     *lower, last = getattr(body, _encoder(model)).layer
-    kind = _DistilBertFirstToken if model.config.model_type == "distilbert" else _BertFirstToken
-    setattr(view, model.base_model_prefix, _with_layers(body, nn.ModuleList([*lower, kind(last)])))
+    layers = nn.ModuleList([*lower, FIRST_TOKEN[type(model)](last)])
+    setattr(view, model.base_model_prefix, _with_layers(body, layers))
     return view
 
 
@@ -82,6 +87,10 @@ class _DistilBertFirstToken(nn.Module):
         attended = _attend(own.q_lin(first), own.k_lin(hidden), own.v_lin(hidden), mask, own.n_heads, own.dropout)
         state = self.layer.sa_layer_norm(own.out_lin(attended) + first)
         return self.layer.output_layer_norm(self.layer.ffn(state) + state)
+
+
+FIRST_TOKEN = {BertForSequenceClassification: _BertFirstToken, RobertaForSequenceClassification: _BertFirstToken,
+               DistilBertForSequenceClassification: _DistilBertFirstToken}
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, heads: int, dropout: nn.Dropout) -> Tensor:

@@ -56,7 +56,7 @@ def test_importing_kdlab_alone_loads_nothing_heavy():
 
 
 def test_torchs_threads_are_told_not_to_spin_for_long_unless_the_user_says_otherwise():
-    """Two processes side by side took more than a minute for what takes them seventeen seconds."""
+    """Two processes side by side took more than a minute for what takes them half of that with a shorter spin."""
     code = "import os, kdlab; print(os.environ.get('GOMP_SPINCOUNT'))"
     ours = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     for given, kept in (({}, "4000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")):
