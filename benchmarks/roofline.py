@@ -40,7 +40,7 @@ from datasets import Dataset
 from torch.profiler import ProfilerActivity, profile
 from transformers import BertConfig, BertForSequenceClassification
 
-from kdlab.batches import Rows, padded_fraction, training_loader
+from kdlab.batches import Rows, padded_fraction, training_batches
 from kdlab.cache import TeacherCache
 from kdlab.distill import Stage, distill
 from kdlab.objectives import Objective, SoftTargets
@@ -154,11 +154,11 @@ def account(profiler: profile) -> dict[str, float]:
 
 def fetching(rows: Rows, steps: int) -> float:
     """Seconds for one batch out of the loader."""
-    loader = iter(training_loader(rows, BATCH, 0))
-    next(loader)
+    batches = training_batches(rows, BATCH, 0)
+    next(batches)
     began = time.perf_counter()
     for _ in range(steps):
-        next(loader)
+        next(batches)
     return (time.perf_counter() - began) / steps
 
 

@@ -29,20 +29,22 @@ from transformers.models.bert.modeling_bert import BertLayer
 from kdlab.batches import LengthBatches, Rows
 from kdlab.cache import CachedTeacher
 from kdlab.objectives import SoftTargets
+from kdlab.precision import autocast
 from kdlab.trace import Trace, trace
 
 ATTEND = "kdlab_stacked"
 
 
 def train(students: Sequence[BertForSequenceClassification], data: Dataset, known: CachedTeacher, steps: int,
-          batch_size: int = 64, learning_rate: float = 1e-3) -> None:
+          batch_size: int = 64, learning_rate: float = 1e-3, precision: str = "no") -> None:
     """Train the students in place, student i with seed i: half of them in each of two threads of one core each, since
-    that spares the cores from waiting for one another after every operation."""
+    that spares the cores from waiting for one another after every operation. precision: "no" or "bf16"."""
     rows, before = Rows(data, students[0].config.pad_token_id), torch.get_num_threads()
 
     def work(seeds: range) -> None:
         torch.set_num_threads(1)
-        _train_stack([students[i] for i in seeds], seeds, rows, known, steps, batch_size, learning_rate)
+        _train_stack([students[i] for i in seeds], seeds, rows, known, steps, batch_size, learning_rate,
+                     precision)
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(work, (range(0, len(students), 2), range(1, len(students), 2))))
@@ -50,15 +52,16 @@ def train(students: Sequence[BertForSequenceClassification], data: Dataset, know
 
 
 def _train_stack(students: Sequence[BertForSequenceClassification], seeds: Sequence[int], rows: Rows,
-                 known: CachedTeacher, steps: int, batch_size: int, learning_rate: float) -> None:
+                 known: CachedTeacher, steps: int, batch_size: int, learning_rate: float, precision: str) -> None:
     stack, term = Stack(students, seeds[0]), SoftTargets()
     optimizer = torch.optim.AdamW(stack.model.parameters(), learning_rate, weight_decay=0.01, fused=True)
     schedule = get_linear_schedule_with_warmup(optimizer, round(0.1 * steps), steps)
     for numbers in islice(_batches(rows, batch_size, seeds), steps):
-        batch = rows.__getitems__(numbers)
-        ours, theirs = (seen.logits.chunk(len(students)) for seen in (stack.trace(batch), known(batch)))
-        losses = [term(Trace(s), Trace(t), batch) for s, t in zip(ours, theirs, strict=True)]
-        torch.stack(losses).sum().backward()
+        batch = rows.batch(numbers)
+        with autocast(torch.device("cpu"), precision):
+            seen = stack.trace(batch)
+        loss = term(Trace(seen.logits), known(batch), batch)        # the mean over all, who have equally many texts
+        (len(students) * loss).backward()
         stack.clip(1.0)
         optimizer.step()
         schedule.step()

@@ -8,13 +8,13 @@ Rooms, each importing only from those above it:
     lexicon        the words of a world, read and checked
     grammar        what a review means: the reader and the exact posterior
     corpus         the built-in worlds: reviews drawn, with their truth
-    table          a user's file, read and checked
+    table          a user's file or data set, read and checked
     tasks          texts and labels, encoded
     layer_map      which teacher layer each student layer learns from
     bottleneck     MobileBERT as published, where transformers cannot build it
     models         teachers and students
     architectures  the papers' models and their figures
-    layer_drop     a DistilBERT that starts as some of a BERT's layers
+    layer_drop     a student that starts as some of its teacher's layers
     trace          one forward pass, captured
     shortcut       a model without what nobody reads
     batches        which rows go together, and how they are padded
@@ -23,6 +23,7 @@ Rooms, each importing only from those above it:
     intermediate   terms that read hidden states and attention
     augment        variants of texts by a language model
     measure        accuracy, fidelity, calibration, size, FLOPs, latency
+    processes      several processes at work on one run
     precision      bfloat16 where it is faster
     memory         what a run will take at most
     cache          teacher outputs on disk
@@ -33,7 +34,9 @@ Rooms, each importing only from those above it:
     distill        the loop
     recipes        one file per paper
     sizes          what an experiment builds
+    card           the model card of a student
     experiment     teacher, student alone, student with teacher: one honest comparison
+    export         a student as ONNX, and in eight bits
     plots          draw(axes, state)
     widgets        controls around plots
     check          exercise checks with hints

@@ -1,31 +1,52 @@
 """From encoded rows to padded batches: which rows go together, in which order, and how they are padded.
 
-Rows are kept as one flat array of token ids with offsets, so a batch is gathered by array indexing and
-no Python runs per example. The order of an epoch is a function of (seed, epoch) alone: that is what
-lets an interrupted run go on where it stopped, and a cached teacher row meet its own example.
+Rows stay where their data set has them, on disk if it is mapped from there; a batch is gathered by array indexing and
+no Python runs per example. The order of an epoch is a function of (seed, epoch) alone: that is what lets an interrupted
+run go on where it stopped, a cached teacher row meet its own example, and several processes share a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
 
 import numpy as np
+import pyarrow as pa
 import torch
 from datasets import Dataset
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from .errors import KdlabError
 from .trace import Batch
 
-POOL = 64   # batches whose rows are sorted by length together: larger pads less and shuffles less
+POOL = 64               # batches whose rows are sorted by length together: larger pads less and shuffles less
+IN_MEMORY = 2**28       # bytes of tokens up to which scattered chunks are joined in memory: one is gathered faster
 
 
-class Rows(TorchDataset):
-    """Encoded rows (column input_ids, and label if present), gathered into batches by row number.
+class Parts:
+    """One long array in several parts, such as the chunks of a memory-mapped table; entries are gathered by place."""
 
-    A batch holds input_ids and attention_mask, (B, L) with L its longest row; row, (B,), the row
-    numbers; and labels, (B,), if the data have them.
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self.parts = list(parts)
+        self.starts = np.cumsum([0, *map(len, self.parts)])
+
+    def take(self, places: np.ndarray) -> np.ndarray:
+        """The entries (n, ...) at these places (n,)."""
+        if len(self.parts) == 1:
+            return self.parts[0][places]
+        first = self.parts[0]
+        out = np.empty((len(places), *first.shape[1:]), first.dtype)
+        part_of = np.searchsorted(self.starts, places, side="right") - 1
+        for i in np.unique(part_of):
+            here = part_of == i
+            out[here] = self.parts[i][places[here] - self.starts[i]]
+        return out
+
+
+class Rows:
+    """Encoded rows (column input_ids; token_type_ids and label if present), gathered into batches by row number.
+
+    A batch holds input_ids and attention_mask, (B, L) with L its longest row; row, (B,), the row numbers;
+    token_type_ids, (B, L), and labels, (B,), if the data have them: whole numbers for classes, else float32.
     """
 
     def __init__(self, dataset: Dataset, pad_id: int) -> None:
@@ -35,28 +56,51 @@ class Rows(TorchDataset):
             raise KdlabError(f"the data have no column input_ids (only {', '.join(dataset.column_names)}); "
                              "encode them first, with kdlab.tasks.encode")
         table = dataset.with_format("arrow")[:]
-        column = table["input_ids"].combine_chunks()
-        self.tokens = column.flatten().to_numpy(zero_copy_only=False)
-        self.lengths = column.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+        self.tokens, self.lengths = _flat(table["input_ids"])
+        self.types = _flat(table["token_type_ids"])[0] if "token_type_ids" in table.column_names else None
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
-        self.labels = table["label"].to_numpy() if "label" in dataset.column_names else None
+        self.labels = table["label"].to_numpy() if "label" in table.column_names else None
         self.pad_id = pad_id
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitems__(self, rows: list[int]) -> Batch:
-        rows = np.asarray(rows)
-        lengths = self.lengths[rows]
+    def batch(self, numbers: Sequence[int] | np.ndarray) -> Batch:
+        """The rows of these numbers, padded to the longest of them."""
+        numbers = np.asarray(numbers)
+        lengths = self.lengths[numbers]
         place = np.arange(lengths.max())
         real = place < lengths[:, None]                                            # (B, L)
-        at = np.where(real, self.starts[rows][:, None] + place, 0)
-        batch = {"input_ids": torch.from_numpy(np.where(real, self.tokens[at], self.pad_id)).long(),
-                 "attention_mask": torch.from_numpy(real).long(),
-                 "row": torch.from_numpy(rows)}
+        at = (self.starts[numbers][:, None] + place)[real]
+
+        def padded(values: Parts, fill: int) -> torch.Tensor:
+            out = np.full(real.shape, fill, np.int64)
+            out[real] = values.take(at)
+            return torch.from_numpy(out)
+
+        batch = {"input_ids": padded(self.tokens, self.pad_id), "attention_mask": torch.from_numpy(real).long(),
+                 "row": torch.from_numpy(numbers)}
+        if self.types is not None:
+            batch["token_type_ids"] = padded(self.types, 0)
         if self.labels is not None:
-            batch["labels"] = torch.from_numpy(self.labels[rows]).long()
+            labels = torch.from_numpy(self.labels[numbers])
+            batch["labels"] = labels.float() if labels.is_floating_point() else labels.long()
         return batch
+
+    def fingerprint(self) -> str:
+        """A hash of what a model reads of these rows: of every token, not of labels."""
+        digest = sha256(np.ascontiguousarray(self.lengths))
+        for values in (self.tokens, self.types):
+            for part in values.parts if values else ():
+                digest.update(np.ascontiguousarray(part))
+        return digest.hexdigest()
+
+
+def _flat(column: pa.ChunkedArray) -> tuple[Parts, np.ndarray]:
+    """All entries of a column of lists one after another, and the lists' lengths."""
+    chunks = [column.combine_chunks()] if column.nbytes <= IN_MEMORY else column.chunks
+    lengths = np.concatenate([chunk.value_lengths().to_numpy(zero_copy_only=False) for chunk in chunks])
+    return Parts([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in chunks]), lengths.astype(np.int64)
 
 
 class LengthBatches:
@@ -69,26 +113,32 @@ class LengthBatches:
         self.lengths, self.batch_size, self.seed, self.start = lengths, batch_size, seed, start
         self.per_epoch = -(-len(lengths) // batch_size)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[np.ndarray]:
         epoch, skip = divmod(self.start, self.per_epoch)
         while True:
             yield from self.epoch(epoch)[skip:]
             epoch, skip = epoch + 1, 0
 
-    def epoch(self, epoch: int) -> list[list[int]]:
+    def epoch(self, epoch: int) -> list[np.ndarray]:
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self.lengths))
         pools = np.split(order, range(self.batch_size * POOL, len(order), self.batch_size * POOL))
         order = np.concatenate([pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools])
         batches = np.split(order, range(self.batch_size, len(order), self.batch_size))
-        return [batches[i].tolist() for i in rng.permutation(len(batches))]
+        return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def training_loader(rows: Rows, batch_size: int, seed: int, start: int = 0) -> DataLoader:
-    """An endless loader of shuffled batches, from batch number `start` of the run."""
-    order = LengthBatches(rows.lengths, batch_size, seed, start)
-    # A generator of its own: a loader draws a number when it starts, and a resumed run starts another one.
-    return DataLoader(rows, batch_sampler=order, collate_fn=_as_gathered, generator=torch.Generator())
+def training_batches(rows: Rows, batch_size: int, seed: int, start: int = 0, slices: Iterable[int] = (0,),
+                     of: int = 1) -> Iterator[list[tuple[float, Batch]]]:
+    """Shuffled batches without end, from batch number `start` of the run.
+
+    Each is cut into `of` slices, and those numbered `slices` are given, as pairs of a slice's part of the batch (the
+    parts of all slices sum to 1) and the slice. Where a batch has fewer rows than slices, what is left over is a row
+    that counts nothing, so that everybody has something to compute.
+    """
+    for numbers in LengthBatches(rows.lengths, batch_size, seed, start):
+        cut = [numbers[i::of] for i in slices]
+        yield [(len(own) / len(numbers), rows.batch(own if len(own) else numbers[:1])) for own in cut]
 
 
 def in_order(rows: Rows, batch_size: int = 256, some: np.ndarray | None = None) -> Iterator[Batch]:
@@ -97,14 +147,10 @@ def in_order(rows: Rows, batch_size: int = 256, some: np.ndarray | None = None) 
     some = np.arange(len(rows)) if some is None else some
     order = some[np.argsort(-rows.lengths[some], kind="stable")]
     for i in range(0, len(order), batch_size):
-        yield rows.__getitems__(order[i:i + batch_size])
+        yield rows.batch(order[i:i + batch_size])
 
 
 def padded_fraction(rows: Rows, batch_size: int, seed: int) -> float:
     """The part of the tokens in an epoch's batches that is padding."""
     lengths = [rows.lengths[batch] for batch in LengthBatches(rows.lengths, batch_size, seed).epoch(0)]
     return float(1 - rows.lengths.sum() / sum(x.max() * len(x) for x in lengths))
-
-
-def _as_gathered(batch: Batch) -> Batch:
-    return batch

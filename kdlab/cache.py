@@ -1,9 +1,10 @@
 """Teacher outputs on disk, so that a teacher reads each text once and not once an epoch.
 
-One folder per (teacher, texts, what is kept): `<root>/<key>/` holds an Arrow file with a row a text (logits) and one
-with a row a token (hidden states, queries, keys, values), memory-mapped when read, and a manifest. The key is a hash
+One folder per (teacher, texts, what is kept): `<root>/<key>/` holds Arrow files with a row a text (logits) and with
+a row a token (hidden states, queries, keys, values), memory-mapped when read, and a manifest. The key is a hash
 of the teacher's weights and configuration, of every token and of the settings, so that another teacher or another text
-never finds this folder; a folder whose content no longer matches its checksum is computed again.
+never finds this folder; a folder whose content no longer matches its checksum is computed again. Of several processes
+(on one file system) each computes and writes its share.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import torch
 import xxhash
 from transformers import PreTrainedModel
 
-from .batches import Rows, in_order
+from . import processes
+from .batches import Parts, Rows, in_order
 from .errors import KdlabError
 from .files import replaced_folder
 from .models import fingerprint
@@ -65,14 +67,13 @@ class TeacherCache:
              precision: str = "no") -> tuple[CachedTeacher, bool]:
         """A stand-in for the teacher on these rows, and whether it was found; if not, it is computed and stored."""
         columns = _columns(teacher, readings)
-        key = sha256(f"{fingerprint(teacher)} {precision} {columns}".encode())
-        for array in (rows.tokens, rows.lengths):
-            key.update(np.ascontiguousarray(array))
+        key = sha256(f"{fingerprint(teacher)} {precision} {columns} {rows.fingerprint()}".encode())
         folder = self.root / key.hexdigest()[:32]
-        found = _sound(folder)
+        found = processes.agreed(processes.is_main() and _sound(folder))
         if not found:
             size = expected_bytes(teacher, rows, readings)
-            self._make_room(size)
+            if processes.is_main():
+                self._make_room(size)
             _fill(folder, teacher, rows, columns, precision, size)
         with suppress(OSError):     # a cache that may only be read serves all the same
             os.utime(folder / MANIFEST)
@@ -114,7 +115,7 @@ class CachedTeacher:
     def __init__(self, folder: Path, rows: Rows, layers: int) -> None:
         told = json.loads((folder / MANIFEST).read_text())
         self.rows, self.layers, self.heads, self.scaling = rows, layers, told["heads"], told["scaling"]
-        of_rows, of_tokens = (_Columns(folder / name) for name in ("rows.arrow", "tokens.arrow"))
+        of_rows, of_tokens = (_Columns(sorted(folder.glob(f"{kind}-*.arrow"))) for kind in ("rows", "tokens"))
         self.logits = of_rows if of_rows.names else None
         self.tokens = of_tokens
 
@@ -146,29 +147,17 @@ class CachedTeacher:
 
 
 class _Columns:
-    """A memory-mapped Arrow file of equally wide columns of float32; rows are gathered from its chunks."""
+    """Memory-mapped Arrow files, one after another, of equally wide columns of float32."""
 
-    def __init__(self, path: Path) -> None:
-        self.names: list[str] = []
-        self.chunks: dict[str, list[np.ndarray]] = {}
-        if path.exists():
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            self.names = table.column_names
-            self.chunks = {name: [chunk.flatten().to_numpy().reshape(len(chunk), -1)
-                                  for chunk in table.column(name).chunks] for name in self.names}
-            self.starts = np.cumsum([0, *(len(chunk) for chunk in self.chunks[self.names[0]])])
+    def __init__(self, paths: Sequence[Path]) -> None:
+        tables = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in paths]
+        self.names: list[str] = tables[0].column_names if tables else []
+        self.columns = {name: Parts([chunk.flatten().to_numpy().reshape(len(chunk), -1) for table in tables
+                                     for chunk in table.column(name).chunks]) for name in self.names}
 
     def take(self, name: str, places: np.ndarray) -> torch.Tensor:
         """The rows (n, width) at these places (n,)."""
-        chunks = self.chunks[name]
-        if len(chunks) == 1:
-            return torch.from_numpy(chunks[0][places])
-        out = np.empty((len(places), chunks[0].shape[1]), np.float32)
-        chunk_of = np.searchsorted(self.starts, places, side="right") - 1
-        for i in np.unique(chunk_of):
-            here = chunk_of == i
-            out[here] = chunks[i][places[here] - self.starts[i]]
-        return torch.from_numpy(out)
+        return torch.from_numpy(self.columns[name].take(places))
 
 
 def expected_bytes(teacher: PreTrainedModel, rows: Rows, readings: Collection[Reading]) -> int:
@@ -194,25 +183,40 @@ def _columns(teacher: PreTrainedModel, readings: Collection[Reading]) -> tuple[s
 
 def _fill(folder: Path, teacher: PreTrainedModel, rows: Rows, columns: Sequence[str], precision: str,
           size: int) -> None:
-    """Compute and write everything, some rows at a time, so that no more than those are ever in memory."""
-    rows_each = max(ROWS_EACH, int(CHUNK_MIB * 2**20 * len(rows) / size))
+    """Compute and write everything; the main process, which makes the folder and gives it its name, waits for all."""
+    if not processes.is_main():
+        _fill_share(processes.agreed(None), teacher, rows, columns, precision, size)
+        processes.wait_for_all()        # until its share is written,
+        processes.wait_for_all()        # and until the folder has its name
+        return
     with replaced_folder(folder) as unfinished:
-        with ExitStack() as stack:
-            writers: dict[str, pa.RecordBatchWriter] = {}
-            for first in range(0, len(rows), rows_each):
-                some = np.arange(first, min(first + rows_each, len(rows)))
-                arrays, scaling = _computed(teacher, rows, some, columns, precision)
-                for file in {"rows.arrow" if name == "logits" else "tokens.arrow" for name in arrays}:
-                    batch = _record_batch({name: array for name, array in arrays.items()
-                                           if (name == "logits") == (file == "rows.arrow")})
-                    if file not in writers:
-                        writers[file] = stack.enter_context(pa.ipc.new_file(str(unfinished / file), batch.schema))
-                    writers[file].write_batch(batch)
-        config = teacher.config
-        manifest = {"teacher": f"{type(teacher).__name__}, {config.num_hidden_layers} x {config.hidden_size}",
-                    "rows": len(rows), "columns": list(columns), "heads": config.num_attention_heads,
-                    "scaling": scaling, "checksum": _checksum(unfinished)}
+        heads = _fill_share(processes.agreed(unfinished), teacher, rows, columns, precision, size)
+        processes.wait_for_all()
+        manifest = {"teacher": f"{type(teacher).__name__}, {teacher.config.num_hidden_layers} x "
+                               f"{teacher.config.hidden_size}", "rows": len(rows), "columns": list(columns),
+                    **heads, "checksum": _checksum(unfinished)}
         (unfinished / MANIFEST).write_text(json.dumps(manifest))
+    processes.wait_for_all()
+
+
+def _fill_share(folder: Path, teacher: PreTrainedModel, rows: Rows, columns: Sequence[str], precision: str,
+                size: int) -> dict[str, float]:
+    """This process's rows, some at a time, so that no more than those are ever in memory; returns what it takes to read
+    attention."""
+    rows_each = max(ROWS_EACH, int(CHUNK_MIB * 2**20 * len(rows) / size))
+    own, scaling = np.array_split(np.arange(len(rows)), processes.count())[processes.number()], 0.0
+    with ExitStack() as stack:
+        writers: dict[str, pa.RecordBatchWriter] = {}
+        for first in range(0, len(own), rows_each):
+            arrays, scaling = _computed(teacher, rows, own[first:first + rows_each], columns, precision)
+            for kind in {"rows" if name == "logits" else "tokens" for name in arrays}:
+                batch = _record_batch({name: array for name, array in arrays.items()
+                                       if (name == "logits") == (kind == "rows")})
+                if kind not in writers:
+                    path = folder / f"{kind}-{processes.number():05}.arrow"
+                    writers[kind] = stack.enter_context(pa.ipc.new_file(str(path), batch.schema))
+                writers[kind].write_batch(batch)
+    return {"heads": teacher.config.num_attention_heads, "scaling": scaling}
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
 """Progress on disk: all that a run needs to go on as if nothing had happened.
 
-A checkpoint is one folder with state.safetensors (weights, optimiser moments, random state, probes)
-and state.json (where the run was, its history, whose run it is). It is replaced whole.
+A checkpoint is one file, state.safetensors, in a folder of its own: weights, optimiser moments, random states and
+probes, and in the file's header the record (where the run was, its history, whose run it is). The file is replaced at
+one stroke, so that whoever is killed leaves the last one or the new one.
 """
 
 from __future__ import annotations
@@ -10,19 +11,24 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from . import processes
 from .errors import KdlabError
-from .files import replaced_folder
+from .files import replaced_file
 from .run import Run
 
-TENSORS, RECORD = "state.safetensors", "state.json"
+STATE = "state.safetensors"
 
 
 class Checkpoint:
-    """The place of one run's progress; without a folder it holds nothing and saves nothing."""
+    """The place of one run's progress; without a folder it holds nothing and saves nothing.
+
+    Of several processes the main one writes; a run may go on with another number of them. Random numbers (dropout,
+    masks) then go on as before for those that were there, and begin afresh for those that were not.
+    """
 
     def __init__(self, folder: str | Path | None, identity: str) -> None:
         self.folder = Path(folder) if folder else None
@@ -39,13 +45,14 @@ class Checkpoint:
         return self.record.get("step", 0)
 
     def _load(self) -> tuple[dict[str, Tensor], dict]:
-        if self.folder is None or not self.folder.exists():
+        if self.folder is None or not (self.folder / STATE).exists():
             return {}, {}
         advice = "give checkpoint= another folder, or delete this one"
         try:
-            record = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
-            tensors = load_file(self.folder / TENSORS)
-        except (OSError, ValueError, SafetensorError) as error:
+            with safe_open(self.folder / STATE, framework="pt") as file:
+                record = json.loads(file.metadata()["record"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}     # noqa: SIM118
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise KdlabError(f"{self.folder}: this is no whole checkpoint ({error}); {advice}") from None
         if record.get("identity") != self.identity:
             raise KdlabError(f"{self.folder}: this checkpoint belongs to a run with other models, data, "
@@ -66,30 +73,41 @@ class Checkpoint:
             index, key = name.split(".")
             state.setdefault(int(index), {})[key] = tensor
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        torch.set_rng_state(self.tensors["random"])
+        states = self._group(f"random.{processes.number()}.")
+        if "cpu" in states:
+            torch.set_rng_state(states["cpu"])
+        if "cuda" in states and torch.cuda.is_available():
+            torch.cuda.set_rng_state(states["cuda"])
 
     def probes(self) -> list[Tensor]:
         return list(self.tensors.get("probes", ()))
 
     def save(self, student: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer,
              run: Run, stage: int, step: int) -> None:
-        """Write everything, with `step` steps of stage number `stage` done."""
+        """Write everything, with `step` steps of stage number `stage` done. All processes call this together."""
         if self.folder is None:
+            return
+        states = processes.gathered(_random_states())
+        if not processes.is_main():
             return
         tensors = {f"student.{k}": v for k, v in student.state_dict().items()}
         tensors |= {f"objective.{k}": v for k, v in objective.state_dict().items()}
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
-        tensors["random"] = torch.get_rng_state()
+        for number, own in enumerate(states):
+            tensors |= {f"random.{number}.{k}": v for k, v in own.items()}
         if run.probe_logits:
             tensors["probes"] = torch.stack(run.probe_logits)
         record = {"identity": self.identity, "stage": stage, "step": step,
                   "run": {"history": run.history, "probe_steps": run.probe_steps, "precision": run.precision}}
-        with replaced_folder(self.folder) as unfinished:
-            # clone: safetensors refuses tied weights that share memory
-            save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
-                      unfinished / TENSORS)
-            (unfinished / RECORD).write_text(json.dumps(record), encoding="utf-8")
+        # clone: safetensors refuses tied weights that share memory
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        with replaced_file(self.folder / STATE) as unfinished:
+            save_file(tensors, unfinished, {"record": json.dumps(record)})
 
     def _group(self, prefix: str) -> dict[str, Tensor]:
         return {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
+
+
+def _random_states() -> dict[str, Tensor]:
+    return {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -19,30 +20,36 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 from transformers import PreTrainedModel, get_constant_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from . import memory, preflight
+from . import memory, preflight, processes
 from . import precision as precisions
-from .batches import Rows, padded_fraction, training_loader
+from .batches import Rows, padded_fraction, training_batches
 from .cache import TeacherCache
 from .checkpoint import Checkpoint
+from .errors import KdlabError
 from .interrupt import Interruptible
 from .measure import predict
+from .models import layers_of
 from .objectives import Objective
 from .run import Run, Stage
 from .shortcut import depth_of, shortcut
 from .trace import Batch, Trace, can_choose_places, trace, trace_teacher
 
 PROBES_PER_RUN = 60
+TRACKERS = ("tensorboard", "wandb")
 TeacherReader = Callable[[Batch, Collection[str]], Trace | None]
 
 
 def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[Stage],
-            teacher: PreTrainedModel | None = None, *, seed: int = 0, probes: Dataset | None = None,
-            keep_weights: bool = False, cache: str | Path | TeacherCache | None = None,
+            teacher: PreTrainedModel | None = None, *, seed: int = 0, teacher_data: Dataset | None = None,
+            probes: Dataset | None = None, keep_weights: bool = False, cache: str | Path | TeacherCache | None = None,
             checkpoint: str | Path | None = None, checkpoint_every: int = 200, precision: str = "no",
+            accumulate: int = 1, shard_teacher: bool = False, report_to: str | None = None,
             progress: bool = True, watch: Callable[[Run], object] | None = None) -> Run:
     """Train `student` in place through `stages` on `data`, with or without a `teacher`.
 
     data        encoded rows (`kdlab.tasks`), all of them used by every stage
+    teacher_data  the same texts, row by row, encoded for a teacher that has a tokenizer of its own; terms can then
+                read its logits of whole texts, and nothing token by token
     probes      encoded rows whose logits are recorded as training goes on (`Run.probe_logits`)
     keep_weights  whether the student's weights are kept too whenever the probes are looked at (`Run.weights`)
     cache       a folder for what the terms read of the teacher (`kdlab.cache`), so that it reads each row once; used if
@@ -51,9 +58,15 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
                 from what it finds there, to the same numbers as an undisturbed run
     precision   "no" (float32), "bf16" (autocast), or "auto": for each model what is faster here, by a short
                 measurement, so that two machines may differ; losses are in float32 in any case
+    accumulate  how many slices of a batch a process computes in turn, where a whole one takes too much memory
+    shard_teacher  with several processes: each holds a part of the teacher's weights (FSDP)
+    report_to   one of `TRACKERS`, which is told every step's losses; tensorboard's files lie in the checkpoint's
+                folder, or in runs/
     watch       called after every step with the run so far, in the thread that trains; while it does not return, the
                 run pauses, and if it returns true the run ends there
 
+    Under `accelerate launch` every process calls this alike; a stage's batch_size is that of all of them together, and
+    a term that averages over tokens averages them slice by slice (so it does when a batch is accumulated).
     At the start of a stage the objective is also computed on two small batches, to foretell the memory
     (`kdlab.memory`). The same seed on the same machine gives the same numbers. An interrupt ends the run after the
     step under way and returns what there is. Raises `KdlabError` before the first step for a run that
@@ -62,27 +75,38 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
     stages = [stages] if isinstance(stages, Stage) else list(stages)
     precisions.check(precision)
     rows = Rows(data, student.config.pad_token_id or 0)
-    preflight.check(student, teacher, rows, stages)
-    identity = preflight.identity(student, teacher, rows, stages, seed, precision) if checkpoint else ""
+    theirs = None if teacher_data is None else Rows(teacher_data, teacher.config.pad_token_id or 0)
+    preflight.check(student, teacher, rows, stages, theirs)
+    preflight.check_counts(accumulate=accumulate, checkpoint_every=checkpoint_every)
+    identity = preflight.identity(student, teacher, rows, stages, seed, precision, theirs) if checkpoint else ""
     saved = Checkpoint(checkpoint, identity)
-    accelerator = Accelerator()
+    accelerator = _accelerator(report_to, checkpoint)
     device = accelerator.device
+    slices = accumulate * processes.count()
+    mine = range(accumulate * processes.number(), accumulate * (processes.number() + 1))
     run = Run(**saved.record.get("run", {}), probe_logits=saved.probes())
+    models = {"student": student.to(device)} | ({} if teacher is None else {"teacher": teacher})
+    if shard_teacher and teacher is not None:
+        processes.shard(teacher, layers_of(teacher))
+    elif teacher is not None:
+        teacher.to(device)
     if not run.precision:
-        example = next(iter(training_loader(rows, stages[0].batch_size, seed)))
-        models = {"student": student.to(device)} | ({} if teacher is None else {"teacher": teacher.to(device)})
-        run.precision = {name: precisions.chosen(precision, model, example, learning=model is student)
-                         for name, model in models.items()}
+        (_, example), *_ = next(training_batches(rows, stages[0].batch_size, seed, slices=mine, of=slices))
+        run.precision = processes.agreed({
+            name: precisions.chosen(precision, model, example if model is student or theirs is None else
+                                    theirs.batch(example["row"]), learning=model is student)
+            for name, model in models.items()})
     autocast = precisions.autocast(device, run.precision["student"])
-    read_teacher, source = _teacher_reader(teacher, rows, stages, cache, run.precision.get("teacher", ""))
+    read_teacher, source = _teacher_reader(teacher, theirs or rows, stages, cache, run.precision.get("teacher", ""),
+                                           own_tokens=theirs is not None)
     total = sum(stage.steps for stage in stages)
     look = _prober(student, probes, run, total, keep_weights)
     began, began_at, was_training, ended = time.perf_counter(), run.steps, student.training, False
 
     with torch.random.fork_rng(), Interruptible() as interrupt, tqdm(
-            total=total, initial=run.steps, disable=not progress, file=sys.stdout, ascii=True,
+            total=total, initial=run.steps, disable=not (progress and processes.is_main()), file=sys.stdout, ascii=True,
             mininterval=0.5, ncols=100) as bar:
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + 1_000_003 * processes.number())
         saved.restore_weights(student)
         look()
         for number, stage in list(enumerate(stages))[saved.stage:]:
@@ -92,26 +116,28 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
             learning = [parameter for group in groups for parameter in group["params"]]
             optimizer = torch.optim.AdamW(groups, betas=stage.betas, eps=stage.eps,
                                           weight_decay=stage.weight_decay, fused=True)
-            loader = training_loader(rows, stage.batch_size, seed + number, start=done)
-            model, optimizer, loader = accelerator.prepare(student, optimizer, loader)
+            batches = training_batches(rows, stage.batch_size, seed + number, done, mine, slices)
             schedule = _schedule(optimizer, stage, done)
-            batches = iter(loader)
             if number == saved.stage:
                 saved.restore_stage(objective, optimizer)
             student.train()
-            body = shortcut(model, objective.reads_student())
+            body = shortcut(student, objective.reads_student())
 
             losses_of = partial(_losses, stage=stage, objective=objective, body=body, read_teacher=read_teacher,
                                 choosing=can_choose_places(student), autocast=autocast)
-            peak = memory.expected_peak(losses_of, learning, rows, stage.batch_size, seed) / 2**20
+            peak = memory.expected_peak(losses_of, learning, rows, stage.batch_size, seed, slices) / 2**20
             run.report["expected_peak_mib"] = max(peak, run.report.get("expected_peak_mib", 0))
 
             for step in range(done + 1, stage.steps + 1):
-                parts = losses_of(next(batches))
+                seen = 0.0
+                for part, batch in next(batches):           # this process's slices of the batch
+                    losses = losses_of({name: values.to(device) for name, values in batch.items()})
+                    accelerator.backward(part * losses["loss"])
+                    seen = seen + part * torch.stack(list(losses.values())).detach()
 
-                values = dict(zip(parts, torch.stack(list(parts.values())).tolist(), strict=True))
+                values = dict(zip(losses, processes.total(seen).tolist(), strict=True))
                 preflight.stop_unless_finite(values, run.steps + 1)
-                accelerator.backward(parts["loss"])
+                processes.total_gradients(learning)
                 norm = accelerator.clip_grad_norm_(learning, stage.clip)
                 preflight.stop_unless_finite({"gradient": norm.item()}, run.steps + 1)
                 optimizer.step()
@@ -121,12 +147,13 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
 
                 run.record(stage.name, values)
                 look()
+                accelerator.log(values, step=run.steps)
                 shown = {name: f"{value:.3f}" for name, value in values.items()}
                 if len(objective.terms) == 1 and objective.terms[0].weight == 1:
                     del shown["loss"]       # the one term is the loss
                 bar.set_postfix(shown, refresh=False)
                 bar.update()
-                ended = bool(watch and watch(run)) or interrupt.requested
+                ended = processes.any_of(bool(watch and watch(run)) or interrupt.requested)
                 if step % checkpoint_every == 0 or step == stage.steps or ended:
                     saved.save(student, objective, optimizer, run, number, step)
                 if ended:
@@ -134,15 +161,28 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
             if ended:
                 break
     student.train(was_training)
+    for tracker in accelerator.trackers:        # `end_training` would part the processes, too
+        tracker.finish()
 
     run.interrupted = ended
     seconds = time.perf_counter() - began
     run.report |= {"steps": run.steps, "seconds": seconds, "teacher": source, "precision": run.precision,
                   "steps_per_second": (run.steps - began_at) / seconds, "rows": len(rows),
                   "padded_fraction": padded_fraction(rows, stages[0].batch_size, seed)}
-    if interrupt.requested:
+    if interrupt.requested and processes.is_main():
         print(f"interrupted after step {run.steps} of {total}; the student and the history are as of then")
     return run
+
+
+def _accelerator(report_to: str | None, checkpoint: str | Path | None) -> Accelerator:
+    if report_to is None:
+        return Accelerator()
+    if report_to not in TRACKERS or find_spec(report_to) is None:
+        raise KdlabError(f"the run cannot be reported to '{report_to}'; take one of {', '.join(TRACKERS)} and install "
+                         "it with pip")
+    accelerator = Accelerator(log_with=report_to, project_dir=str(checkpoint or "runs"))
+    accelerator.init_trackers("kdlab")
+    return accelerator
 
 
 def _losses(batch: Batch, *, stage: Stage, objective: Objective, body: nn.Module, choosing: bool,
@@ -166,8 +206,12 @@ def _schedule(optimizer: torch.optim.Optimizer, stage: Stage, done: int) -> LRSc
 
 
 def _teacher_reader(teacher: PreTrainedModel | None, rows: Rows, stages: Sequence[Stage],
-                    cache: str | Path | TeacherCache | None, precision: str) -> tuple[TeacherReader, str]:
-    """How batches meet the teacher, and the same in words for the report."""
+                    cache: str | Path | TeacherCache | None, precision: str,
+                    own_tokens: bool = False) -> tuple[TeacherReader, str]:
+    """How batches meet the teacher, and the same in words for the report.
+
+    rows: as the teacher reads them; own_tokens: whether that is by a tokenizer of its own.
+    """
     readings = set().union(*(stage.objective.reads_teacher() for stage in stages))
     if teacher is None or not readings:
         return (lambda batch, needs: None), "none"
@@ -185,6 +229,9 @@ def _teacher_reader(teacher: PreTrainedModel | None, rows: Rows, stages: Sequenc
     part = "" if body is teacher or depth is None else f", its first {depth} layers"
 
     def live(batch: Batch, needs: Collection[str]) -> Trace | None:
+        if own_tokens:
+            device = batch["row"].device
+            batch = {name: values.to(device) for name, values in rows.batch(batch["row"].cpu().numpy()).items()}
         with precisions.autocast(batch["row"].device, precision):
             return trace_teacher(body, batch, needs) if needs else None
     return live, f"live{part}{why}"

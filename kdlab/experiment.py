@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import shutil
 import statistics
 import time
 from collections.abc import Callable
@@ -17,83 +18,105 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from . import measure
+from . import measure, processes
+from .card import model_card, score_of
 from .distill import Run, distill
 from .files import new_folder, write_text
-from .models import new_classifier, save
+from .models import layers_of, new_classifier, save
 from .recipes import soft_targets
 from .sizes import Sizes
 from .tasks import Task
 
+NewStudent = Callable[[int, PreTrainedModel], PreTrainedModel]     # from a seed and the teacher
+
 
 def run_experiment(task: Task, out: str | Path, sizes: Sizes | None = None, teacher: PreTrainedModel | None = None,
-                   progress: bool = True, say: Callable[[str], None] = print) -> dict:
+                   new_student: NewStudent | None = None, teacher_task: Task | None = None, progress: bool = True,
+                   say: Callable[[str], None] = print, **options) -> dict:
     """Train, compare, and write `out`/report.json, report.txt, teacher/ and student/.
 
-    The student that is saved is seed 0's with the teacher. Returns the report. Nothing is written if
-    the run fails but the teacher's cached logits.
+    teacher: a classifier that is there already; without one, one is trained first. new_student: what makes the
+    students, where they are not to be small BERTs of `sizes`. teacher_task: the task as the teacher reads it, where it
+    has a tokenizer of its own. `options` go to `distill`.
+
+    The student that is saved is seed 0's with the teacher. Returns the report. Whatever stops an experiment, the same
+    call goes on where it was: each training keeps its progress in `out`/progress, which is removed at the end.
     """
     sizes = sizes or Sizes()
     out, began = Path(out), time.perf_counter()
     train, test = task["train"], task["test"]
+    theirs = teacher_task or task
+    tell = say if processes.is_main() else lambda words: None
 
     def steps(epochs: float) -> int:
         return max(1, math.ceil(epochs * len(train) / sizes.batch_size))
 
-    def training(model, stage, teacher=None, seed=0) -> Run:
-        return distill(model, train, stage, teacher, seed=seed, cache=out / "cache", progress=progress)
+    def training(name: str, model, stage, guide=None, seed=0) -> Run:
+        data = {"teacher_data": theirs["train"]} if guide is not None and teacher_task is not None else {}
+        tell(name)
+        return _finished(distill(model, train, stage, guide, seed=seed, cache=out / "cache", progress=progress,
+                                 checkpoint=out / "progress" / name.replace(", ", "-").replace(" ", "-"),
+                                 **data, **options))
 
-    def new_student(seed: int) -> PreTrainedModel:
+    def small(seed: int, _: PreTrainedModel | None = None) -> PreTrainedModel:
         return new_classifier(task.tokenizer, task.label_names, sizes.student_layers, sizes.student_width, seed=seed)
 
-    new_student(0)      # a size that cannot be built is told before the teacher's long training
+    new_student = new_student or small
+    if teacher is None and new_student is small:
+        small(0)            # a size that cannot be built is told before the teacher's long training
     new_folder(out)
     if teacher is None:
-        say(f"teacher: {sizes.teacher_layers} layers x {sizes.teacher_width}")
         teacher = new_classifier(task.tokenizer, task.label_names, sizes.teacher_layers, sizes.teacher_width)
         stage = soft_targets.no_teacher(steps(sizes.teacher_epochs), batch_size=sizes.batch_size,
                                         learning_rate=sizes.teacher_learning_rate)
-        _finished(training(teacher, stage))
-        save(teacher, task.tokenizer, out / "teacher")
-    teacher_logits = measure.predict(teacher, test)
-    rows = {"teacher": [measure.evaluate(teacher, test)], "student, no teacher": [], "student, with teacher": []}
+        training("teacher", teacher, stage)
+        _save(teacher, task, out / "teacher")
+    length = task.tokenizer.model_max_length
+    costs = {"teacher": _costs(teacher, length)}
+    if options.get("shard_teacher"):
+        processes.shard(teacher, layers_of(teacher))
+    teacher_logits = measure.predict(teacher, theirs["test"])
+    rows = {"teacher": [measure.evaluate(teacher, theirs["test"])], "student, no teacher": [],
+            "student, with teacher": []}
 
     budget = {"steps": steps(sizes.student_epochs), "batch_size": sizes.batch_size,
               "learning_rate": sizes.student_learning_rate}
     stages = {"student, no teacher": (soft_targets.no_teacher(**budget), None),
               "student, with teacher": (soft_targets.with_teacher(T=sizes.T, labelled=True, **budget), teacher)}
-    reports, kept = {}, None
+    runs, kept = {}, None
     for seed in range(sizes.seeds):
         for name, (stage, guide) in stages.items():
-            say(f"{name}, seed {seed}: {sizes.student_layers} layers x {sizes.student_width}")
-            student = new_student(seed)
-            run = _finished(training(student, stage, guide, seed))
+            student = new_student(seed, teacher)
+            run = training(f"{name}, seed {seed}", student, stage, guide, seed)
             rows[name].append(measure.evaluate(student, test, teacher_logits))
-            reports[f"{name}, seed {seed}"] = run.report
+            runs[f"{name}, seed {seed}"] = run.report
             kept = student if kept is None and guide is not None else kept
-    save(kept, task.tokenizer, out / "student")
 
-    length = task.tokenizer.model_max_length
-    costs = {name: {"parameters": measure.parameters(model), "flops": measure.flops(model, length),
-                    "latency_ms": measure.latency(model, length)} for name, model in
-             (("teacher", teacher), ("student", kept))}
+    costs["student"] = _costs(kept, length)
     report = {"task": task.name, "labels": list(task.label_names), "train_rows": len(train),
               "test_rows": len(test), "sizes": asdict(sizes), "tokens_for_cost": length,
               "scores": {name: _summary(scores) for name, scores in rows.items()}, "costs": costs,
-              "runs": reports, "seconds": time.perf_counter() - began,
+              "runs": runs, "seconds": time.perf_counter() - began, "processes": processes.count(),
               "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"}
-    write_text(out / "report.json", json.dumps(report, indent=1))
-    write_text(out / "report.txt", table(report))
+    _save(kept, task, out / "student", model_card(report, kept))
+    if processes.is_main():
+        write_text(out / "report.json", json.dumps(report, indent=1))
+        write_text(out / "report.txt", table(report))
+        shutil.rmtree(out / "progress")
+    processes.wait_for_all()
     return report
 
 
 def table(report: dict) -> str:
     """The report as text: a row a model, mean and standard deviation over seeds."""
-    head = ("model", "accuracy", "fidelity", "calib. error", "parameters", "MFLOPs", "latency ms")
+    score = score_of(report)
+    third = "spearman" if score == "pearson" else "calibration_error"
+    head = ("model", score, "fidelity", third.replace("calibration_error", "calib. error"), "parameters", "MFLOPs",
+            "latency ms")
     lines = [f"{head[0]:<22}" + "".join(f"{h:>18}" for h in head[1:4]) + "".join(f"{h:>12}" for h in head[4:])]
     for name, scores in report["scores"].items():
         cost = report["costs"]["teacher" if name == "teacher" else "student"]
-        cells = [_cell(scores.get(key)) for key in ("accuracy", "fidelity", "calibration_error")]
+        cells = [_cell(scores.get(key)) for key in (score, "fidelity", third)]
         lines.append(f"{name:<22}" + "".join(f"{c:>18}" for c in cells) + f"{cost['parameters']:>12,}"
                      + f"{cost['flops'] / 1e6:>12.1f}{cost['latency_ms']:>12.2f}")
     seeds = report["sizes"]["seeds"]
@@ -101,6 +124,17 @@ def table(report: dict) -> str:
                  f"standard deviation of {seeds} seed{'s' if seeds > 1 else ''}; FLOPs and latency of one text of "
                  f"{report['tokens_for_cost']} tokens; {report['seconds'] / 60:.1f} minutes on {report['machine']}.")
     return "\n".join(lines) + "\n"
+
+
+def _save(model: PreTrainedModel, task: Task, folder: Path, card: str = "") -> None:
+    if processes.is_main():
+        save(model, task.tokenizer, folder, card)
+    processes.wait_for_all()
+
+
+def _costs(model: PreTrainedModel, length: int) -> dict[str, float]:
+    return {"parameters": measure.parameters(model), "flops": measure.flops(model, length),
+            "latency_ms": measure.latency(model, length)}
 
 
 def _finished(run: Run) -> Run:

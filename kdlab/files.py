@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 from .errors import KdlabError
@@ -16,39 +19,78 @@ from .errors import KdlabError
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
     """A fresh folder beside `folder` to write into; it takes the name `folder` if the block succeeds."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    unfinished, olds = _unfinished(folder), []
+    unfinished.mkdir()
     try:
         yield unfinished
-        unfinished.chmod(0o755)     # mkdtemp makes it private
-        old = unfinished.with_name(unfinished.name + ".old")
         while unfinished.exists():
             try:
                 os.replace(unfinished, folder)
             except OSError as error:    # a folder is, or was a moment ago, in the way: perhaps another process's
                 if not (error.errno in (errno.ENOTEMPTY, errno.EEXIST) or folder.is_dir()):
                     raise
+                olds.append(_unfinished(folder))
                 with suppress(FileNotFoundError):
-                    os.replace(folder, old)
-                shutil.rmtree(old, ignore_errors=True)
+                    os.replace(folder, olds[-1])
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for left in (unfinished, *olds):
+            shutil.rmtree(left, ignore_errors=True)
 
 
-def new_folder(folder: Path) -> None:
-    """Make the folder unless it is there. Raises `KdlabError` where it cannot be, before any long work."""
+@contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """A place beside `path` to write a file at; it takes the name `path`, at one stroke, if the block succeeds."""
+    unfinished = _unfinished(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise KdlabError(f"{folder}: this folder cannot be made ({error.strerror}); choose another place") from None
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replaced_file(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+
+
+def new_folder(folder: Path) -> None:
+    """Make the folder unless it is there. Raises `KdlabError` where it cannot be, or cannot be written to, before any
+    long work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+
+
+def cannot_write(path: str | Path, error: Exception) -> KdlabError:
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return KdlabError(f"{path}: nothing can be written there ({reason}); make room, or choose another place")
+
+
+def _unfinished(path: Path) -> Path:
+    """Where `path` is to be written first: a name beside it that tells whose work it is. What processes that are no
+    more have left unfinished there is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    here = re.sub(r"\W", "_", socket.gethostname())
+    for left in path.parent.glob(f".{escape(path.name)}.{here}-*"):
+        owner = left.name.split("-")[-2]
+        if owner.isdecimal() and not _alive(int(owner)):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    unique = os.urandom(4).hex()
+    return path.with_name(f".{path.name}.{here}-{os.getpid()}-{unique}")
+
+
+def _alive(process: int) -> bool:
+    """Where it cannot be told, yes."""
+    if os.name != "posix":      # signal 0 asks nothing there
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:             # it is there, and somebody else's
+        return True
+    return True

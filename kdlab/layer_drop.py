@@ -1,18 +1,22 @@
-"""Layer-drop initialisation: a DistilBERT that starts from some of a BERT's layers (Sanh et al. 2019, section 3).
+"""Layer-drop initialisation: a student that starts from some of its teacher's layers (Sanh et al. 2019, section 3).
 
-The student takes the teacher's word and position embeddings, the chosen layers and the language head. Token-type
-embeddings and pooler do not exist in it; as in the released code, the vector of segment 0 is dropped and not
-added to the positions.
+`layer_drop` makes a DistilBERT of a BERT, as the paper does. The student takes the teacher's word and position
+embeddings, the chosen layers and the language head. Token-type embeddings and pooler do not exist in it; as in the
+released code, the vector of segment 0 is dropped and not added to the positions. `shallower` makes a student of the
+teacher's own architecture, whatever it is, with everything but the dropped layers.
 """
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM, PreTrainedModel
 
 from .errors import KdlabError
 from .layer_map import LayerMap, spread
+from .models import encoder_of, layers_of
 
 LAYER = {"attention.self.query": "attention.q_lin", "attention.self.key": "attention.k_lin",
          "attention.self.value": "attention.v_lin", "attention.output.dense": "attention.out_lin",
@@ -44,16 +48,36 @@ def layer_drop(teacher: BertForMaskedLM, layers: int | LayerMap | None = None) -
     if not isinstance(teacher, BertForMaskedLM):
         raise KdlabError(f"layer-drop starts a DistilBERT from a BertForMaskedLM, and this is a "
                          f"{type(teacher).__name__}; load the pretrained BERT with its language head")
-    depth = teacher.config.num_hidden_layers
-    if not isinstance(layers, tuple):
-        layers = spread(layers or max(1, depth // 2), depth)
-    if [m for m, _ in layers] != list(range(1, len(layers) + 1)) or not all(1 <= n <= depth for _, n in layers):
-        raise KdlabError(f"the layer map {layers} does not give each student layer 1, 2, ... one of the teacher's "
-                         f"{depth} layers; correct it")
+    layers = _chosen(layers, teacher.config.num_hidden_layers)
     with torch.random.fork_rng(devices=[]):
         student = DistilBertForMaskedLM(distilbert_config(teacher, len(layers)))
     student.load_state_dict(_renamed(teacher.state_dict(), layers))
     return student
+
+
+def shallower(teacher: PreTrainedModel, layers: int | LayerMap | None = None) -> PreTrainedModel:
+    """A copy of a classifier or language model that keeps some of its layers (how many or which: as in `layer_drop`).
+
+    Raises `KdlabError` for layers that the teacher does not have.
+    """
+    layers = _chosen(layers, teacher.config.num_hidden_layers)
+    student = deepcopy(teacher)
+    stack = layers_of(student)
+    student.base_model.get_submodule(encoder_of(student)).layer = nn.ModuleList(stack[n - 1] for _, n in layers)
+    student.config.num_hidden_layers = len(layers)
+    return student
+
+
+def _chosen(layers: int | LayerMap | None, depth: int) -> LayerMap:
+    if not isinstance(layers, tuple):
+        layers = layers or max(1, depth // 2)
+        if not 1 <= layers <= depth:
+            raise KdlabError(f"{layers} layers cannot be kept of the teacher's {depth}; take 1 to {depth}")
+        layers = spread(layers, depth)
+    if [m for m, _ in layers] != list(range(1, len(layers) + 1)) or not all(1 <= n <= depth for _, n in layers):
+        raise KdlabError(f"the layer map {layers} does not give each student layer 1, 2, ... one of the teacher's "
+                         f"{depth} layers; correct it")
+    return layers
 
 
 def _renamed(bert: dict[str, Tensor], layers: LayerMap) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ class Masking:
     """
 
     def __init__(self, tokenizer, rows: Rows, rate: float = 0.15, smoothing: float = 0.7) -> None:
-        counts = np.bincount(rows.tokens, minlength=len(tokenizer)).clip(min=1)
+        counts = sum(np.bincount(part, minlength=len(tokenizer)) for part in rows.tokens.parts).clip(min=1)
         odds = torch.from_numpy(counts.astype(np.float64) ** -smoothing)
         odds[tokenizer.all_special_ids] = 0.0
         self.odds, self.rate = odds, rate

@@ -98,7 +98,7 @@ def layer_similarity(student: nn.Module, teacher: nn.Module, data: Dataset) -> T
     in one batch: a few dozen texts are enough. Computed in eval mode; the models are left in the mode they came in.
     """
     rows = Rows(data, student.config.pad_token_id or 0)
-    batch = rows.__getitems__(list(range(len(rows))))
+    batch = rows.batch(list(range(len(rows))))
     real, states = batch["attention_mask"].bool(), []
     for model in (student, teacher):
         was_training, device = model.training, next(model.parameters()).device
@@ -111,12 +111,30 @@ def layer_similarity(student: nn.Module, teacher: nn.Module, data: Dataset) -> T
     return torch.tensor([[linear_cka(x, y) for y in states[1]] for x in states[0]])
 
 
+def correlations(outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    """Pearson's and Spearman's correlation of a regression's outputs (n,) with its targets (n,), as GLUE scores STS-B;
+    0 where either is constant, which tells nothing."""
+    from scipy.stats import pearsonr, spearmanr
+
+    x, y = outputs.double().numpy(), targets.double().numpy()
+    if len(x) < 2 or x.std() == 0 or y.std() == 0:
+        return {"pearson": 0.0, "spearman": 0.0}
+    return {"pearson": float(pearsonr(x, y).statistic), "spearman": float(spearmanr(x, y).statistic)}
+
+
 def evaluate(model: nn.Module, data: Dataset, teacher_logits: Tensor | None = None) -> dict[str, float]:
     """Accuracy and calibration error on a labelled split; fidelity and KL to the teacher if its logits
-    are given; KL to the truth where the split knows it."""
+    are given; KL to the truth where the split knows it. Of a regression (one output): `correlations`, mean squared
+    error, and for fidelity Pearson's correlation with the teacher."""
     if "label" not in data.column_names:
         raise KdlabError("this split has no labels to score against; evaluate on a labelled one")
     logits, labels = predict(model, data), torch.tensor(data["label"][:])
+    if logits.shape[1] == 1:
+        outputs = logits[:, 0]
+        scores = correlations(outputs, labels) | {"mse": (outputs.double() - labels).square().mean().item()}
+        if teacher_logits is not None:
+            scores["fidelity"] = correlations(outputs, teacher_logits[:, 0])["pearson"]
+        return scores
     scores = {"accuracy": accuracy(logits, labels), "calibration_error": calibration_error(logits, labels)}
     if teacher_logits is not None:
         scores["fidelity"] = fidelity(logits, teacher_logits)

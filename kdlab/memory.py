@@ -31,21 +31,23 @@ HEAP = 1.2
 
 
 def expected_peak(losses_of: Callable[[Batch], dict[str, Tensor]], learning: Sequence[nn.Parameter], rows: Rows,
-                  batch_size: int, seed: int) -> int:
+                  batch_size: int, seed: int, slices: int = 1) -> int:
     """Bytes: what the process will hold at most, or on a GPU what its tensors will.
 
-    losses_of: from a batch of `rows` to its losses, "loss" among them; learning: the parameters that are trained.
+    losses_of: from a batch of `rows` to its losses, "loss" among them; learning: the parameters that are trained;
+    slices: into how many a batch is cut, of which one is computed at a time.
 
     Torch's random numbers and the parameters' gradients stay as they were.
     """
     largest = max((rows.lengths[batch] for batch in LengthBatches(rows.lengths, batch_size, seed).epoch(0)),
                   key=lambda lengths: lengths.max() * len(lengths))
     row = int(np.flatnonzero(rows.lengths == largest.max())[0])
+    largest = largest[:-(-len(largest) // slices)]
     few, more = max(1, len(largest) // 4), max(2, len(largest) // 2)
     device = learning[0].device
     before = _held(device)
     with torch.random.fork_rng():
-        lower, higher = (_step(losses_of, learning, {k: v.to(device) for k, v in rows.__getitems__([row] * n).items()})
+        lower, higher = (_step(losses_of, learning, {k: v.to(device) for k, v in rows.batch([row] * n).items()})
                          for n in (few, more))
     step = higher + (len(largest) - more) * (higher - lower) / (more - few)
     step *= HEAP if device.type == "cpu" else 1

@@ -7,7 +7,6 @@ loads without kdlab.
 from __future__ import annotations
 
 import json
-import re
 from copy import deepcopy
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
@@ -29,10 +29,11 @@ from transformers.utils import logging
 
 from .bottleneck import model_class
 from .errors import KdlabError
-from .files import replaced_folder
+from .files import cannot_write, replaced_folder
 from .lexicon import DATA
+from .table import HUB_NAME
 
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+HEADS = ("classifier", "pre_classifier", "pooler", "bert.pooler", "roberta.pooler", "mobilebert.pooler")
 HEAD_WIDTH = 32     # attention heads are about this wide unless a number of heads is given
 
 
@@ -76,7 +77,8 @@ def bert_config(tokenizer: PreTrainedTokenizerBase, layers: int, width: int, hea
                          "least one layer, and a width that the number of heads divides")
     return BertConfig(
         vocab_size=len(tokenizer), hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
-        intermediate_size=4 * width, max_position_embeddings=tokenizer.model_max_length, type_vocab_size=1,
+        intermediate_size=4 * width, max_position_embeddings=tokenizer.model_max_length,
+        type_vocab_size=2 if "token_type_ids" in tokenizer.model_input_names else 1,
         hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
         pad_token_id=tokenizer.pad_token_id)
 
@@ -84,6 +86,8 @@ def bert_config(tokenizer: PreTrainedTokenizerBase, layers: int, width: int, hea
 def _labelled(config: PreTrainedConfig, label_names: tuple[str, ...]) -> PreTrainedConfig:
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: i for i, name in enumerate(label_names)}
+    if len(label_names) == 1:       # so that transformers, too, takes the output as it is
+        config.problem_type = "regression"
     return config
 
 
@@ -97,6 +101,16 @@ def give_body(source: PreTrainedModel, target: PreTrainedModel) -> None:
         raise KdlabError(f"the models differ in '{strangers[0]}'; give both the same layers and width")
 
 
+def layers_of(model: PreTrainedModel) -> nn.ModuleList:
+    """The model's stack of layers."""
+    return getattr(model.base_model, encoder_of(model)).layer
+
+
+def encoder_of(model: PreTrainedModel) -> str:
+    """The name of the part of a model's body that holds them."""
+    return "transformer" if model.config.model_type == "distilbert" else "encoder"
+
+
 def load_classifier(name: str | Path = "restaurant-teacher") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A classifier and its tokenizer: one that ships in data/, a local folder, or "owner/name" on the Hub.
 
@@ -107,14 +121,28 @@ def load_classifier(name: str | Path = "restaurant-teacher") -> tuple[PreTrained
     return _load(name, AutoModelForSequenceClassification, "a classifier", "a fine-tuned classifier")
 
 
+def load_student(name: str | Path, label_names: tuple[str, ...],
+                 seed: int = 0) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A classifier of these labels that starts with the body of any checkpoint, pretrained or fine-tuned, and a fresh
+    head. Raises `KdlabError` as `load_classifier` does, except for a head that is missing or another's."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        labels = vars(_labelled(PreTrainedConfig(), label_names))
+        head = {key: labels[key] for key in ("id2label", "label2id", "problem_type") if labels.get(key)}
+        return _load(name, AutoModelForSequenceClassification, "a student", "a model's weights",
+                     fresh=HEADS, ignore_mismatched_sizes=True, **head)
+
+
 def load_masked_lm(name: str | Path = "restaurant-bert") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """`load_classifier` for a masked language model: a pretrained teacher with its head."""
     return _load(name, AutoModelForMaskedLM, "a masked language model", "a pretrained model with its language head")
 
 
-def _load(name: str | Path, auto: type, kind: str, wanted: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load(name: str | Path, auto: type, kind: str, wanted: str, fresh: tuple[str, ...] = (),
+          **more) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """fresh: the beginnings of the names of weights that may be missing."""
     place, local = _place(name)
-    options = {"local_files_only": local, "use_safetensors": True, "dtype": torch.float32}
+    options = {"local_files_only": local, "use_safetensors": True, "dtype": torch.float32, **more}
     with _quiet():
         try:
             config = AutoConfig.from_pretrained(place, local_files_only=local)
@@ -126,18 +154,29 @@ def _load(name: str | Path, auto: type, kind: str, wanted: str) -> tuple[PreTrai
                 "it is no local folder, so the Hub was asked: where there is a network, fetch it with " \
                 f"`hf download {name} --local-dir FOLDER`, and give that folder"
             raise KdlabError(f"{place}: this cannot be loaded as {kind} ({reason}); {advice}") from error
-    lost = [*info["missing_keys"], *info["mismatched_keys"]]
+    lost = [*info["missing_keys"], *(key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])]
+    lost = [key for key in lost if not key.startswith(fresh)] if fresh else lost
     if lost:
         raise KdlabError(f"{place}: the weights lack '{lost[0]}', so part of the model would be random; "
                          f"the folder must hold {wanted}")
+    broken = next((key for key, weight in model.state_dict().items() if not weight.isfinite().all()), None)
+    if broken:
+        raise KdlabError(f"{place}: the weights of '{broken}' are not all numbers (NaN or infinity); fetch or save the "
+                         "folder again")
     return model.eval(), tokenizer
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
-    """Write model and tokenizer to `folder` in `save_pretrained` form; whole or not at all."""
-    with replaced_folder(Path(folder)) as unfinished, _quiet():
-        model.save_pretrained(unfinished)
-        tokenizer.save_pretrained(unfinished)
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, card: str = "") -> Path:
+    """Write model and tokenizer to `folder` in `save_pretrained` form, and the model card, if there is one, as its
+    README.md; whole or not at all. Raises `KdlabError` where the disk does not take it."""
+    try:
+        with replaced_folder(Path(folder)) as unfinished, _quiet():
+            model.save_pretrained(unfinished)
+            tokenizer.save_pretrained(unfinished)
+            if card:
+                (unfinished / "README.md").write_text(card, encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(folder, error) from None
     return Path(folder)
 
 
@@ -149,6 +188,8 @@ def fingerprint(model: nn.Module) -> str:
         shape = {k: v for k, v in config.to_dict().items() if not k.startswith(("_", "transformers"))}
         digest.update(json.dumps(shape, sort_keys=True, default=str).encode())
     for name, weight in sorted(model.state_dict().items()):
+        if isinstance(weight, DTensor):     # of which this process has a part (`kdlab.processes.shard`)
+            weight = weight.full_tensor()
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -7,7 +7,7 @@ and refuses a run whose terms cannot be served before the first step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,8 @@ def at_places(values: Tensor, batch: Batch) -> Tensor:
 class SoftTargets(Term):
     """`losses.soft_targets`: the teacher's distribution at temperature `T` (Hinton et al. 2015).
 
-    Of language models, logits (B, L, V), it reads the real tokens, or with `only_masked` the masked ones.
+    Of language models, logits (B, L, V), it reads the real tokens, or with `only_masked` the masked ones. Of a
+    regression, logits (B, 1), there is no distribution: it is then `losses.squared_error`, without T.
     """
 
     teacher_needs = frozenset({"logits"})
@@ -93,13 +94,16 @@ class SoftTargets(Term):
         return batch["attention_mask"].bool()
 
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
+        if student.logits.shape[-1] == 1:
+            return losses.squared_error(student.logits, teacher.logits.squeeze(-1))
         of_tokens = student.logits.dim() == 3 or "places" in batch
         mask = at_places(self.places(batch), batch) if of_tokens else None
         return losses.soft_targets(student.logits, teacher.logits, self.T, mask)
 
 
 class HardLabels(Term):
-    """`losses.hard_labels`: cross-entropy with the labels of the data, optionally smoothed."""
+    """`losses.hard_labels`: cross-entropy with the labels of the data, optionally smoothed. Of a regression, logits
+    (B, 1), it is `losses.squared_error`."""
 
     batch_needs = frozenset({"labels"})
 
@@ -108,7 +112,35 @@ class HardLabels(Term):
         self.smoothing = smoothing
 
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
+        if student.logits.shape[-1] == 1:
+            return losses.squared_error(student.logits, batch["labels"])
         return losses.hard_labels(student.logits, batch["labels"], self.smoothing)
+
+
+class Custom(Term):
+    """A loss of your own: `function(student, teacher, batch)` of two `Trace`s and a batch to a scalar tensor.
+
+    reads: the outputs it looks at, of student and teacher alike (`kdlab.trace.OUTPUTS`); labels: whether it also looks
+    at batch["labels"]. A loss that learns something of its own is better a `Term`.
+    """
+
+    def __init__(self, function: Callable[[Trace, Trace, Batch], Tensor], weight: float = 1.0,
+                 reads: Collection[str] = ("logits",), labels: bool = False, name: str = "") -> None:
+        super().__init__(name or function.__name__.replace("_", " "), weight)
+        self.function = function
+        self.student_needs = self.teacher_needs = frozenset(reads)
+        self.batch_needs = frozenset({"labels"} if labels else ())
+
+    def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
+        loss = self.function(student, teacher, batch)
+        if not isinstance(loss, Tensor) or loss.dim() > 0:
+            told = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"{loss!r}"
+            raise KdlabError(f"the loss '{self.name}' returned {told}; it has to return one number as a tensor, such "
+                             "as a mean over the batch")
+        return loss
+
+    def extra_repr(self) -> str:
+        return f"{self.name}, weight={self.weight}"
 
 
 class MaskedLM(Term):

@@ -18,8 +18,12 @@ from .models import fingerprint
 from .run import Stage
 
 
-def check(student: nn.Module, teacher: nn.Module | None, rows: Rows, stages: Sequence[Stage]) -> None:
-    """Raise `KdlabError` for a run that cannot be right."""
+def check(student: nn.Module, teacher: nn.Module | None, rows: Rows, stages: Sequence[Stage],
+          teacher_rows: Rows | None = None) -> None:
+    """Raise `KdlabError` for a run that cannot be right.
+
+    teacher_rows: the rows as the teacher reads them, where it has a tokenizer of its own.
+    """
     if not stages:
         raise KdlabError("there is no stage to run; give at least one Stage(Objective([...]), steps)")
     for stage in stages:
@@ -34,10 +38,12 @@ def check(student: nn.Module, teacher: nn.Module | None, rows: Rows, stages: Seq
     for stage in stages:
         for term in stage.objective.terms:
             term.check(ours, theirs)
-    if ours.vocab_size != theirs.vocab_size:
+    if teacher_rows is not None:
+        _check_texts_only(stages, teacher, rows, teacher_rows)
+    elif ours.vocab_size != theirs.vocab_size:
         raise KdlabError(f"the teacher's vocabulary has {theirs.vocab_size} tokens and the student's "
                          f"{ours.vocab_size}; both must read the same token ids, so build the student "
-                         "with the teacher's tokenizer")
+                         "with the teacher's tokenizer, or give teacher_data=, the texts as the teacher reads them")
     if any("logits" in stage.objective.teacher_needs for stage in stages):
         names, other = (list(getattr(c, "id2label", None).values()) for c in (ours, theirs))
         if len(names) != len(other):
@@ -46,7 +52,29 @@ def check(student: nn.Module, teacher: nn.Module | None, rows: Rows, stages: Seq
         if names != other:
             raise KdlabError(f"the teacher's labels are {other} and the student's {names}; put them in one "
                              "order, or each class would learn from another")
-    _check_rows("teacher", teacher, rows)
+    _check_rows("teacher", teacher, rows if teacher_rows is None else teacher_rows)
+
+
+def check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        if value < 1:
+            raise KdlabError(f"{name} is {value}; it must be 1 or more")
+
+
+def _check_texts_only(stages: Sequence[Stage], teacher: nn.Module, rows: Rows, teacher_rows: Rows) -> None:
+    """With two tokenizers a token of one is none of the other: only what is said of whole texts can be compared."""
+    if len(rows) != len(teacher_rows):
+        raise KdlabError(f"the data have {len(rows)} rows and teacher_data {len(teacher_rows)}; encode the same texts "
+                         "for both")
+    for stage in stages:
+        for term in stage.objective.terms:
+            if term.teacher_needs - {"logits"} or (term.teacher_needs and teacher.get_output_embeddings() is not None):
+                raise KdlabError(f"the term '{term.name}' compares student and teacher token by token, and they cut "
+                                 "texts into different tokens; take a student with the teacher's tokenizer, or terms "
+                                 "that read a classifier's logits alone")
+        if stage.transform is not None:
+            raise KdlabError(f"stage '{stage.name}' changes the texts' tokens, and the teacher has others; leave out "
+                             "transform=, or take a student with the teacher's tokenizer")
 
 
 def _check_stage(stage: Stage, student: nn.Module, teacher: nn.Module | None, rows: Rows) -> None:
@@ -75,12 +103,21 @@ def _check_rows(who: str, model: nn.Module, rows: Rows) -> None:
     if longest > most:
         raise KdlabError(f"row {int(rows.lengths.argmax())} has {longest} tokens and the {who} reads at "
                          f"most {most}; encode with truncation, or build a longer model")
-    largest = int(rows.tokens.max())
+    largest = max(int(part.max()) for part in rows.tokens.parts if len(part))
     if largest >= config.vocab_size:
         raise KdlabError(f"the data hold the token id {largest} and the {who}'s vocabulary ends at "
                          f"{config.vocab_size - 1}; encode them with the {who}'s tokenizer")
     if rows.labels is None or model.get_output_embeddings() is not None:    # a language model has no labels
         return
+    if config.num_labels == 1:                                              # a regression's may be any number
+        wrong = ~np.isfinite(rows.labels)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise KdlabError(f"row {row} has the label {rows.labels[row]}, and a regression needs a number; correct it")
+        return
+    if rows.labels.dtype.kind == "f":
+        raise KdlabError(f"the labels are numbers with a fraction and the {who} tells {config.num_labels} classes "
+                         "apart; take a model with one output, for regression, or label classes 0, 1, 2, ...")
     wrong = (rows.labels < 0) | (rows.labels >= config.num_labels)
     if wrong.any():
         row = int(wrong.argmax())
@@ -98,13 +135,14 @@ def stop_unless_finite(parts: dict[str, float], step: int) -> None:
 
 
 def identity(student: nn.Module, teacher: nn.Module | None, rows: Rows, stages: Sequence[Stage],
-             seed: int, precision: str) -> str:
+             seed: int, precision: str, teacher_rows: Rows | None = None) -> str:
     """A hash of all that decides a run's numbers: models, data, stages, seed, precision."""
     digest = sha256(f"{seed} {precision}".encode())
     for model in (student, teacher):
         digest.update(fingerprint(model).encode() if model is not None else b"no teacher")
-    for array in (rows.tokens, rows.lengths, rows.labels):
-        digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+    for read in (rows, teacher_rows):
+        digest.update(b"none" if read is None else read.fingerprint().encode())
+    digest.update(b"none" if rows.labels is None else np.ascontiguousarray(rows.labels).tobytes())
     for stage in stages:
         settings = {k: v for k, v in vars(stage).items() if k not in ("objective", "transform")}
         digest.update(repr((settings, stage.objective, type(stage.transform).__name__)).encode())

@@ -20,6 +20,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from .models import encoder_of, layers_of
 from .trace import FAMILIES, Reading
 
 MASKED_BY_PAIRS = ("sdpa", "eager")     # attention that is given a mask (B, 1, L, L), of which one row can be taken
@@ -47,15 +48,14 @@ def _first_layers(model: PreTrainedModel, depth: int) -> nn.Module:
     # Once in whole: transformers marks a model when it first records layers, and the copy must carry the mark.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         body(input_ids=torch.zeros(1, 1, dtype=torch.long, device=body.device), output_hidden_states=True)
-    layers = getattr(body, _encoder(model)).layer
-    return _with_layers(body, layers[:max(depth, 1)])       # the first one records what comes in, too
+    return _with_layers(body, layers_of(model)[:max(depth, 1)])       # the first one records what comes in, too
 
 
 def _classifying_first_token(model: PreTrainedModel) -> nn.Module:
     if type(model) not in FIRST_TOKEN or model.config._attn_implementation not in MASKED_BY_PAIRS:
         return model
     view, body = _own_parts(model), model.base_model
-    *lower, last = getattr(body, _encoder(model)).layer
+    *lower, last = layers_of(model)
     layers = nn.ModuleList([*lower, FIRST_TOKEN[type(model)](last)])
     setattr(view, model.base_model_prefix, _with_layers(body, layers))
     return view
@@ -101,16 +101,12 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, head
     return out.transpose(1, 2).flatten(2)
 
 
-def _encoder(model: PreTrainedModel) -> str:
-    return "transformer" if model.config.model_type == "distilbert" else "encoder"
-
-
 def _with_layers(body: PreTrainedModel, layers: nn.ModuleList) -> PreTrainedModel:
     """A view of a model's body with other layers."""
     view = _own_parts(body)
-    encoder = _own_parts(getattr(body, _encoder(body)))
+    encoder = _own_parts(getattr(body, encoder_of(body)))
     encoder.layer = layers
-    setattr(view, _encoder(body), encoder)
+    setattr(view, encoder_of(body), encoder)
     return view
 
 

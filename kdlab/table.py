@@ -1,22 +1,48 @@
-"""A user's file of texts and labels, read whole and checked row by row.
+"""A user's texts and labels, read whole and checked row by row.
 
-CSV, TSV, JSONL and Parquet by extension. Everything is text here: labels become numbers in
-`kdlab.tasks`. A row is counted from 1 below the header, as a person would count.
+From a file (CSV, TSV, JSONL and Parquet by extension), from a data set on the Hub or from a folder that holds one.
+Everything is text here: labels become numbers in `kdlab.tasks`. A row is counted from 1 below the header, as a person
+would count.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from .errors import KdlabError
 
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 READERS = {".csv": "comma-separated", ".tsv": "tab-separated", ".jsonl": "JSON lines", ".parquet": "Parquet"}
 
 
-def read_table(path: str | Path, text: str, label: str) -> dict[str, list[str]]:
-    """The columns `text` and `label` of a file, as {"text": [...], "label": [...]}.
+def is_data_set(name: str | Path) -> bool:
+    """Whether a name is that of a data set, a folder or owner/name on the Hub, and not of a file."""
+    return Path(name).is_dir() or bool(HUB_NAME.fullmatch(str(name)) and Path(name).suffix not in READERS)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of the columns to read; `pair` is that of a second text, for tasks on pairs of texts."""
+
+    text: str = "text"
+    label: str = "label"
+    pair: str | None = None
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """What is read -> the column's name."""
+        names = {"text": self.text, "pair": self.pair, "label": self.label}
+        return {what: name for what, name in names.items() if name is not None}
+
+
+def read_table(path: str | Path, columns: Columns) -> dict[str, list[str]]:
+    """The named columns of a file, as {"text": [...], "label": [...]}, and "pair" if there is one.
 
     Raises `KdlabError`, one sentence with file, row and remedy: no file, unknown extension, bytes
     that are not UTF-8, a file that is empty or cannot be read, a missing column, a row without text or
@@ -29,22 +55,66 @@ def read_table(path: str | Path, text: str, label: str) -> dict[str, list[str]]:
         raise KdlabError(f"{path}: the extension '{path.suffix}' is not known; save the file as "
                          + ", ".join(f"{end} ({what})" for end, what in READERS.items()))
     frame = _read(path)
-    for column in (text, label):
+    return _checked(frame, columns, str(path))
+
+
+def read_dataset(name: str, subset: str | None, split: str, columns: Columns) -> dict[str, list[str]]:
+    """The same of a split of a data set: "owner/name" on the Hub, or a folder of such files.
+
+    Classes that the data set names are read as their names. Raises `KdlabError` for a data set, subset or split that
+    is not there, a Hub that cannot be reached, and what `read_table` refuses.
+    """
+    from datasets import ClassLabel, load_dataset
+
+    where = f"{name}, split {split}"
+    try:
+        with _no_bars():
+            data = load_dataset(name, subset, split=split)
+    except Exception as error:      # of many kinds, by what is missing
+        reason = str(error).splitlines()[0].rstrip(".")
+        advice = "check --data, --subset and the split" if Path(name).is_dir() or "Couldn't reach" not in reason else \
+            "where there is a network, fetch it with `hf download " \
+            f"{name} --repo-type dataset --local-dir FOLDER`, and give that folder"
+        raise KdlabError(f"{where}: this cannot be read ({reason}); {advice}") from None
+    frame = data.to_pandas()
+    for column in columns.wanted.values():
+        if isinstance(kind := data.features.get(column), ClassLabel):
+            names = dict(enumerate(kind.names))
+            frame[column] = frame[column].map(lambda value, names=names: names.get(value))
+    return _checked(frame, columns, where)
+
+
+def _checked(frame: pd.DataFrame, columns: Columns, where: str) -> dict[str, list[str]]:
+    for column in columns.wanted.values():
         if column not in frame.columns:
-            raise KdlabError(f"{path}: there is no column '{column}'; name one of "
-                             f"{', '.join(map(str, frame.columns))} with --text or --label")
+            raise KdlabError(f"{where}: there is no column '{column}'; name one of "
+                             f"{', '.join(map(str, frame.columns))} with --text, --pair or --label")
     if frame.empty:
-        raise KdlabError(f"{path}: the file has no rows; give at least one below the header")
-    columns = {}
-    for name, column in (("text", text), ("label", label)):
+        raise KdlabError(f"{where}: the file has no rows; give at least one below the header")
+    table = {}
+    for what, column in columns.wanted.items():
         values = frame[column]
         missing = values.isna() | (values.astype(str).str.strip() == "")
         if missing.any():
             row = int(missing.to_numpy().argmax()) + 1
-            raise KdlabError(f"{path}, row {row}: there is no {name} in the column '{column}'; fill it "
+            raise KdlabError(f"{where}, row {row}: there is no {what} in the column '{column}'; fill it "
                              "in or delete the row")
-        columns[name] = [_as_text(value) for value in values]
-    return columns
+        table[what] = [_as_text(value) for value in values]
+    return table
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep the progress bars of `datasets` off the page."""
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    before = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not before:
+            enable_progress_bars()
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -64,8 +64,9 @@ class Trace:
 def trace(model: nn.Module, batch: Batch, needs: Collection[str] = ("logits",)) -> Trace:
     """Run `model` once on a batch and capture the outputs named in `needs` (of `OUTPUTS`).
 
-    batch: input_ids and attention_mask, both (B, L), the mask only where something is padding; with `places`, (B, L),
-    a language model's logits are computed where that is true and nowhere else. Other entries are ignored.
+    batch: input_ids and attention_mask, both (B, L), the mask only where something is padding; token_type_ids,
+    (B, L), of pairs of texts, for models that tell segments apart; with `places`, (B, L), a language model's logits are
+    computed where that is true and nowhere else. Other entries are ignored.
     Gradients flow unless the caller has turned them off. Raises `KdlabError` for an output it does not know, and for
     attention of an architecture that is not in `FAMILIES`.
     """
@@ -74,6 +75,8 @@ def trace(model: nn.Module, batch: Batch, needs: Collection[str] = ("logits",)) 
         raise KdlabError(f"a loss term needs '{sorted(unknown)[0]}', which trace cannot capture; it "
                          f"knows {', '.join(OUTPUTS)}")
     inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
+    if "token_type_ids" in batch and getattr(model.config, "type_vocab_size", 0) > 1:
+        inputs["token_type_ids"] = batch["token_type_ids"]      # others know one segment, or none
     inputs["output_hidden_states"] = "hidden_states" in needs
     body = model.base_model if "logits" not in needs and isinstance(model, PreTrainedModel) else model
     with ExitStack() as stack:

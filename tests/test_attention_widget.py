@@ -65,7 +65,7 @@ def test_the_maps_are_what_transformers_says(widget, bert, task):
 
 def test_the_numbers_are_the_terms_losses(widget, bert, task):
     """A term's own loss over all heads; one head by hand."""
-    batch = Rows(task.encode(TEXTS[1:]), task.tokenizer.pad_token_id).__getitems__([0])
+    batch = Rows(task.encode(TEXTS[1:]), task.tokenizer.pad_token_id).batch([0])
     seen = [trace_teacher(model, batch, {"attention"}) for model in (widget.models[1], bert)]
     widget.text.value, widget.pair.value, widget.head.value, widget.kind.value = TEXTS[1], (2, 4), 2, "scores"
     state = widget.state()

@@ -36,7 +36,7 @@ def look(teacher, rows, root, readings=LOGITS, **options):
     hook = teacher.base_model.register_forward_hook(lambda *_: asked.append(1))
     stored, found = TeacherCache(root, **options).open(teacher, rows, readings)
     hook.remove()
-    return stored(rows.__getitems__(list(range(len(rows))))), found, bool(asked)
+    return stored(rows.batch(list(range(len(rows))))), found, bool(asked)
 
 
 def test_the_second_time_the_teacher_is_not_asked(teacher, rows, tmp_path):
@@ -53,10 +53,10 @@ def test_hidden_states_and_attention_are_those_of_the_teacher(teacher, rows, tmp
         monkeypatch.setattr(cache, "CHUNK_MIB", 0)      # as few rows at a time as there may be
         monkeypatch.setattr(cache, "ROWS_EACH", 16)
     seen, *_ = look(teacher, rows, tmp_path, INSIDE)
-    (file,) = tmp_path.glob("*/tokens.arrow")
+    (file,) = tmp_path.glob("*/tokens-*.arrow")
     batches = pa.ipc.open_file(str(file)).num_record_batches
     assert batches == (1 if chunk == "one" else -(-len(rows) // 16))
-    batch = rows.__getitems__(list(range(len(rows))))
+    batch = rows.batch(list(range(len(rows))))
     live, real = trace_teacher(teacher, batch, ("hidden_states", "attention")), batch["attention_mask"].bool()
     for layer in (0, 2):
         torch.testing.assert_close(seen.hidden_states[layer][real], live.hidden_states[layer][real])

@@ -86,7 +86,8 @@ def test_bad_input_is_one_sentence_status_2_and_nothing_written(files, capsys, c
 
 def test_an_output_folder_that_cannot_be_made_is_told_before_the_training(files, capsys):
     assert main(command(files, "--out", str(files / "train.csv"), "--teacher-epochs", "1000")) == 2
-    assert "train.csv: this folder cannot be made (File exists); choose another place" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "train.csv: nothing can be written there (File exists); make room, or choose another place" in said
 
 
 def test_an_interrupt_ends_the_command_without_a_report(files):

@@ -61,7 +61,7 @@ def test_every_term_falls_when_it_is_followed(name, thin, wide, task):
 
 
 def test_terms_read_the_layers_that_the_map_names(thin, wide, task):
-    batch = Rows(task["train"], 0).__getitems__([0, 5, 9])
+    batch = Rows(task["train"], 0).batch([0, 5, 9])
     student, teacher = trace(thin, batch, {"hidden_states", "attention"}), \
         trace_teacher(wide, batch, {"hidden_states", "attention"})
     mask = batch["attention_mask"]
@@ -79,7 +79,7 @@ def test_terms_read_the_layers_that_the_map_names(thin, wide, task):
 
 def test_peer_defect_14_value_relations_are_those_of_minilm_s_equations(thin, wide, task):
     """peers.md 6.14: relation transfer was never published as code. Equations 2 to 4, written out over heads."""
-    batch = Rows(task["train"], 0).__getitems__([3, 7])
+    batch = Rows(task["train"], 0).batch([3, 7])
     student = trace(thin, batch, {"attention"}).attention[1]
     teacher = trace_teacher(wide, batch, {"attention"}).attention[3]
     total, count = 0.0, 0
@@ -97,7 +97,7 @@ def test_peer_defect_14_value_relations_are_those_of_minilm_s_equations(thin, wi
 
 def test_relation_heads_split_the_joined_heads(thin, wide, task):
     """With as many relation heads as heads nothing changes; with others the widths are cut anew (MiniLMv2)."""
-    batch = Rows(task["train"], 0).__getitems__([3, 7])
+    batch = Rows(task["train"], 0).batch([3, 7])
     student, teacher = trace(thin, batch, {"attention"}), trace_teacher(wide, batch, {"attention"})
     plain, same, more = (Relations(((2, 4),), heads=heads)(student, teacher, batch) for heads in (None, 2, 8))
     torch.testing.assert_close(plain, same)
@@ -160,7 +160,7 @@ def test_an_architecture_without_capture_is_refused_before_the_first_step(wide, 
 @pytest.mark.parametrize("soft", [0.0, 0.5, 1.0])
 def test_peer_defect_5_the_ends_of_alpha_are_exact(soft, thin, wide, task):
     """peers.md 6.5: at weight 0 a loss has no part in the gradient, at weight 1 it is alone."""
-    batch = Rows(task["train"], 0).__getitems__(list(range(8)))
+    batch = Rows(task["train"], 0).batch(list(range(8)))
     student, teacher = trace(thin.eval(), batch), trace_teacher(wide, batch)
     terms = SoftTargets(soft), HardLabels(1 - soft)
     parts = Objective(terms)(student, teacher, batch)

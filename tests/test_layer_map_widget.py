@@ -57,7 +57,7 @@ def test_the_matrix_is_taken_over_real_tokens_layer_by_layer(widget, models, tas
     texts = world.texts(12, seed=5)[0]
     states = [[], []]
     for text in texts:              # one at a time, so that there is no padding to get wrong
-        batch = Rows(task.encode([text]), 0).__getitems__([0])
+        batch = Rows(task.encode([text]), 0).batch([0])
         for found, model in zip(states, models, strict=True):
             found.append(torch.cat([h[0] for h in trace_teacher(model, batch, {"hidden_states"}).hidden_states], -1))
     x, y = (torch.cat(found).numpy() for found in states)

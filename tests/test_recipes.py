@@ -74,7 +74,7 @@ def test_soft_targets_of_language_models_read_real_tokens_or_the_masked_ones(tas
     from kdlab import losses
     from kdlab.trace import trace, trace_teacher
     torch.manual_seed(0)
-    batch = masking(Rows(task["transfer"], 0).__getitems__([0, 4, 8]))
+    batch = masking(Rows(task["transfer"], 0).batch([0, 4, 8]))
     student = distilbert.layer_drop(bert, ((1, 2),)).eval()
     seen, known = trace(student, batch), trace_teacher(bert, batch)
     for only_masked, places in ((False, batch["attention_mask"].bool()), (True, batch["mlm_labels"] != -100)):

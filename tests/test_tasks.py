@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdlab.errors import KdlabError
-from kdlab.table import read_table
-from kdlab.tasks import builtin_task, file_task
+from kdlab.table import Columns, read_table
+from kdlab.tasks import SPECIAL_TOKENS, builtin_task, file_task, train_tokenizer
 
 TEXTS = ["good soup, great host", "it's bad", 'a "quoted" one', "naïve café ☕", "plain"] * 4
 LABELS = ["pos", "neg", "pos", "neg", "pos"] * 4
@@ -32,7 +32,7 @@ def write(folder, suffix, texts=TEXTS, labels=LABELS):
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_every_format_gives_the_same_rows(tmp_path, suffix):
-    assert read_table(write(tmp_path, suffix), "sentence", "label") == {"text": TEXTS, "label": LABELS}
+    assert read_table(write(tmp_path, suffix), Columns("sentence", "label")) == {"text": TEXTS, "label": LABELS}
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
@@ -98,7 +98,7 @@ def test_any_text_survives_a_csv_round_trip_and_encoding(tmp_path_factory, texts
     folder = tmp_path_factory.mktemp("csv")
     labels = [str(i % 2) for i in range(len(texts))]
     path = write(folder, ".csv", texts, labels)
-    assert read_table(path, "sentence", "label")["text"] == texts
+    assert read_table(path, Columns("sentence", "label"))["text"] == texts
     task = file_task(path, path, "sentence", "label", vocabulary=150)
     assert all(len(ids) >= 2 for ids in task["train"]["input_ids"])
 
@@ -125,3 +125,12 @@ def test_real_sentences():
     assert task.label_names == ("0", "1")
     unknown = sum(ids.count(task.tokenizer.unk_token_id) for ids in task["test"]["input_ids"])
     assert unknown < 0.001 * sum(map(len, task["test"]["input_ids"]))
+
+
+def test_the_same_texts_give_the_same_tokenizer():
+    """The trainer of `tokenizers` numbers pieces in another order every time: no run could go on where it was."""
+    world = builtin_task("restaurant", 300, 10)["train"]["text"][:]
+    one, other = (train_tokenizer(texts, 400, 64) for texts in (world, list(world)))
+    assert one.get_vocab() == other.get_vocab() and len(one) == 400
+    assert sorted(one.all_special_tokens) == sorted(SPECIAL_TOKENS), "letters are no special tokens"
+    assert one.tokenize("[MASK] soup") == ["[MASK]", *one.tokenize("soup")]

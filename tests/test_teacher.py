@@ -42,7 +42,7 @@ def guessed(model, tokenizer, texts) -> float:
     """The part of evenly drawn masked words that the model guesses."""
     rows = Rows(texts.select(range(1_000)), tokenizer.pad_token_id)
     torch.manual_seed(0)
-    batch = Masking(tokenizer, rows, smoothing=0.0)(rows.__getitems__(list(range(1_000))))
+    batch = Masking(tokenizer, rows, smoothing=0.0)(rows.batch(list(range(1_000))))
     hidden = batch["mlm_labels"] != IGNORED
     answers = trace_teacher(model, batch).logits[hidden].argmax(dim=-1)
     return (answers == batch["mlm_labels"][hidden]).double().mean().item()

@@ -134,7 +134,7 @@ def test_teachers_are_traced_without_dropout_or_gradient(batch):
 def test_two_threads_may_trace_models_that_share_a_configuration(task):
     """One captures attention over and over, the other only asks for logits."""
     model = new_masked_lm(task.tokenizer, 2, 32).eval()
-    batch = Rows(task["train"], 0).__getitems__(list(range(8)))
+    batch = Rows(task["train"], 0).batch(list(range(8)))
     expected = trace_teacher(model, batch).logits
     failures: list[Exception] = []
 

@@ -69,7 +69,7 @@ class AttentionSideBySide(PictureWidget):
         if not text.strip():
             raise KdlabError("the text is empty; pick one from the list or type a few words")
         if text not in self.seen:
-            batch = Rows(encode_texts([text], self.tokenizer), self.tokenizer.pad_token_id or 0).__getitems__([0])
+            batch = Rows(encode_texts([text], self.tokenizer), self.tokenizer.pad_token_id or 0).batch([0])
             ids = batch["input_ids"][0].tolist()
             most = min(model.config.max_position_embeddings for model in self.models)
             if len(ids) > most:

@@ -1,0 +1,52 @@
+"""One process of a run of several, for test_processes.py: `accelerate launch ... tests/one_of_many.py SETTINGS`.
+
+SETTINGS is JSON. What came of the run is written to settings["out"] by the main process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from kdlab import processes
+from kdlab.distill import distill
+from kdlab.intermediate import HiddenStates
+from kdlab.models import fingerprint, new_classifier
+from kdlab.objectives import HardLabels, Objective, SoftTargets
+from kdlab.run import Stage
+from kdlab.tasks import builtin_task
+
+
+def main(settings: dict) -> None:
+    task = builtin_task("restaurant", labelled=200, unlabelled=10, seed=1)
+    student = new_classifier(task.tokenizer, task.label_names, 1, 32, dropout=settings.get("dropout", 0.0), seed=0)
+    teacher = new_classifier(task.tokenizer, task.label_names, 2, 64, dropout=0.0, seed=2)
+    terms = [SoftTargets(), HardLabels(0.5)]
+    if settings.get("hidden"):
+        terms.append(HiddenStates(((1, 2),), widths=(32, 64)))
+    stage = Stage(Objective(terms), settings.get("steps", 12), settings.get("batch_size", 32), learning_rate=3e-3)
+
+    watched: list[int] = []
+
+    def watch(run) -> None:
+        watched.append(run.steps)
+        if run.steps == settings.get("die") and (settings.get("all") or processes.number() == settings["who"]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run = distill(student, task["train"], stage, teacher, progress=False, watch=watch,
+                  **{key: settings[key] for key in ("cache", "checkpoint", "checkpoint_every", "accumulate",
+                                                    "shard_teacher", "report_to", "precision") if key in settings})
+    weights = {name: value.flatten()[:4].tolist() for name, value in student.state_dict().items()}
+    known = fingerprint(teacher)            # all processes together: a shared teacher is put together for it
+    if processes.is_main():
+        Path(settings["out"]).write_text(json.dumps({
+            "history": run.history, "student": fingerprint(student), "weights": weights, "teacher": known,
+            "first": watched[0] if watched else None,
+            "processes": processes.count(), "report": {k: v for k, v in run.report.items() if k != "seconds"}}))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
