@@ -4,6 +4,7 @@ Rooms, each importing only from those above it:
 
     errors         what a user can mend, in one sentence
     files          writing whole or not at all
+    code           what code says, so that finished work knows whether it still holds
     losses         one function per equation
     lexicon        the words of a world, read and checked
     grammar        what a review means: the reader and the exact posterior
@@ -39,6 +40,9 @@ Rooms, each importing only from those above it:
     export         a student as ONNX, and in eight bits
     plots          draw(axes, state)
     widgets        controls around plots
+    comparison     what came of a comparison, and what its differences are worth
+    compare        methods against each other and against the baselines, over seeds
+    sweep          settings searched for on the validation split
     check          exercise checks with hints
     environment    the setup check
 

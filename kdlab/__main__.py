@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from dataclasses import fields
 from datetime import datetime
@@ -29,8 +30,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _distill(options: argparse.Namespace) -> None:
-    from functools import partial
-
     from . import processes
     from .experiment import run_experiment, table
     from .layer_drop import shallower
@@ -70,8 +69,14 @@ def _distill(options: argparse.Namespace) -> None:
             return load_student(options.student, task.label_names, seed)[0]
     more = {name: getattr(options, name) for name in ("precision", "accumulate", "checkpoint_every", "shard_teacher",
                                                       "report_to")}
-    run = partial(run_experiment, ours, options.out, sizes, teacher, new_student, **more)
-    report = run(task if ours is not task and teacher is not None else None)
+    theirs = task if ours is not task and teacher is not None else None
+    made = not options.out.exists()
+    try:
+        report = run_experiment(ours, options.out, sizes, teacher, new_student, theirs, **more)
+    except KdlabError:
+        if made and not any(path.is_file() for path in options.out.rglob("*")):
+            shutil.rmtree(options.out, ignore_errors=True)      # refused before anything was done
+        raise
     if processes.is_main():
         print(f"\n{table(report)}\nwritten: {options.out / 'report.json'}, report.txt, "
               f"{'' if teacher else 'teacher/, '}student/")

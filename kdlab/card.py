@@ -32,10 +32,10 @@ tags: [knowledge-distillation, kdlab]
 
 {student.config.num_hidden_layers} layers, {costs['student']['parameters']:,} parameters. Answers: {labels}.
 
-Distilled with kdlab by soft targets and hard labels (Hinton, Vinyals, Dean 2015, arXiv 1503.02531) from a teacher of
-{costs['teacher']['parameters']:,} parameters: {steps:,} steps of {report['sizes']['batch_size']} texts, T =
-{report['sizes']['T']:g}, {report['train_rows']:,} training rows, texts cut at {report['tokens_for_cost']} tokens.
-This is the student of seed 0.
+Distilled with kdlab by soft targets and hard labels (Hinton, Vinyals, Dean 2015, arXiv 1503.02531)
+from a teacher of {costs['teacher']['parameters']:,} parameters, on {report['train_rows']:,} training rows:
+{steps:,} steps of {report['sizes']['batch_size']} texts, T = {report['sizes']['T']:g}, texts cut at \
+{report['tokens_for_cost']} tokens. This is the student of seed 0.
 
 | model | {score} on {report['test_rows']:,} held-out rows | parameters |
 |---|---|---|

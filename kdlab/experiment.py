@@ -62,8 +62,8 @@ def run_experiment(task: Task, out: str | Path, sizes: Sizes | None = None, teac
         return new_classifier(task.tokenizer, task.label_names, sizes.student_layers, sizes.student_width, seed=seed)
 
     new_student = new_student or small
-    if teacher is None and new_student is small:
-        small(0)            # a size that cannot be built is told before the teacher's long training
+    if teacher is not None or new_student is small:
+        new_student(0, teacher)     # one that cannot be built is told before the teacher's long training
     new_folder(out)
     if teacher is None:
         teacher = new_classifier(task.tokenizer, task.label_names, sizes.teacher_layers, sizes.teacher_width)
@@ -146,7 +146,7 @@ def _finished(run: Run) -> Run:
 def _summary(scores: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     return {key: {"mean": statistics.fmean(s[key] for s in scores),
                   "sd": statistics.stdev(s[key] for s in scores) if len(scores) > 1 else 0.0,
-                  "seeds": len(scores)} for key in scores[0]}
+                  "seeds": len(scores), "values": [s[key] for s in scores]} for key in scores[0]}
 
 
 def _cell(score: dict[str, float] | None) -> str:

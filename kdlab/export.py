@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from . import measure
 from .batches import Rows, in_order
 from .errors import KdlabError
-from .files import replaced_file
+from .files import new_folder, replaced_file
 from .tasks import Task
 from .trace import Batch
 
@@ -42,7 +42,7 @@ def export(model: PreTrainedModel, task: Task, folder: str | Path) -> dict[str, 
     folder, rows = Path(folder), Rows(task["test"], model.config.pad_token_id or 0)
     model = model.cpu().eval()
     own = _inputs(rows.batch([int(rows.lengths.argmax())] * 2), model)
-    folder.mkdir(parents=True, exist_ok=True)
+    new_folder(folder)
     with replaced_file(folder / PLAIN) as unfinished:
         _write_onnx(model, own, unfinished)
     with replaced_file(folder / INT8) as unfinished:

@@ -13,15 +13,20 @@ from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from .errors import KdlabError
 
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A fresh folder beside `folder` to write into; it takes the name `folder` if the block succeeds."""
+    """A fresh folder beside `folder` to write into; it takes the name `folder` if the block succeeds.
+
+    Raises `KdlabError` where the disk does not take it.
+    """
     unfinished, olds = _unfinished(folder), []
-    unfinished.mkdir()
     try:
+        unfinished.mkdir()
         yield unfinished
         while unfinished.exists():
             try:
@@ -32,6 +37,8 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
                 olds.append(_unfinished(folder))
                 with suppress(FileNotFoundError):
                     os.replace(folder, olds[-1])
+    except (OSError, SafetensorError) as error:
+        raise cannot_write(folder, error) from None
     finally:
         for left in (unfinished, *olds):
             shutil.rmtree(left, ignore_errors=True)
@@ -39,11 +46,16 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write a file at; it takes the name `path`, at one stroke, if the block succeeds."""
+    """A place beside `path` to write a file at; it takes the name `path`, at one stroke, if the block succeeds.
+
+    Raises `KdlabError` where the disk does not take it.
+    """
     unfinished = _unfinished(path)
     try:
         yield unfinished
         os.replace(unfinished, path)
+    except (OSError, SafetensorError) as error:
+        raise cannot_write(path, error) from None
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -73,7 +85,7 @@ def cannot_write(path: str | Path, error: Exception) -> KdlabError:
 def _unfinished(path: Path) -> Path:
     """Where `path` is to be written first: a name beside it that tells whose work it is. What processes that are no
     more have left unfinished there is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    new_folder(path.parent)
     here = re.sub(r"\W", "_", socket.gethostname())
     for left in path.parent.glob(f".{escape(path.name)}.{here}-*"):
         owner = left.name.split("-")[-2]

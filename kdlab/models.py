@@ -29,7 +29,7 @@ from transformers.utils import logging
 
 from .bottleneck import model_class
 from .errors import KdlabError
-from .files import cannot_write, replaced_folder
+from .files import replaced_folder
 from .lexicon import DATA
 from .table import HUB_NAME
 
@@ -159,6 +159,13 @@ def _load(name: str | Path, auto: type, kind: str, wanted: str, fresh: tuple[str
     if lost:
         raise KdlabError(f"{place}: the weights lack '{lost[0]}', so part of the model would be random; "
                          f"the folder must hold {wanted}")
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):     # made up, where there was none
+        raise KdlabError(f"{place}: this cannot be loaded as {kind} (there is no tokenizer); save the model's own into "
+                         "the folder")
+    if len(tokenizer) > model.config.vocab_size:
+        raise KdlabError(f"{place}: the tokenizer has {len(tokenizer)} tokens and the model's vocabulary ends at "
+                         f"{model.config.vocab_size}, so they do not belong together; save the model's own tokenizer "
+                         "into the folder")
     broken = next((key for key, weight in model.state_dict().items() if not weight.isfinite().all()), None)
     if broken:
         raise KdlabError(f"{place}: the weights of '{broken}' are not all numbers (NaN or infinity); fetch or save the "
@@ -169,14 +176,11 @@ def _load(name: str | Path, auto: type, kind: str, wanted: str, fresh: tuple[str
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, card: str = "") -> Path:
     """Write model and tokenizer to `folder` in `save_pretrained` form, and the model card, if there is one, as its
     README.md; whole or not at all. Raises `KdlabError` where the disk does not take it."""
-    try:
-        with replaced_folder(Path(folder)) as unfinished, _quiet():
-            model.save_pretrained(unfinished)
-            tokenizer.save_pretrained(unfinished)
-            if card:
-                (unfinished / "README.md").write_text(card, encoding="utf-8")
-    except OSError as error:
-        raise cannot_write(folder, error) from None
+    with replaced_folder(Path(folder)) as unfinished, _quiet():
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        if card:
+            (unfinished / "README.md").write_text(card, encoding="utf-8")
     return Path(folder)
 
 

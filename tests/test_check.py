@@ -1,5 +1,7 @@
 """The exercise checks: each classic mistake gets its own hint, written here as a learner would write it."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,14 @@ def detect(loss, s, t, zero=True, alarm=True, wide=True, flat=True):
     wider = [torch.cat([x, torch.full((len(x), 1), -1e4)], dim=1) for x in (s, t)]
     return not ((zero and abs(loss(t, t, 8)) > 1e-4) or (alarm and loss(s, t, 8) < 1e-4)
                 or (wide and abs(loss(*wider, 8) - loss(s, t, 8)) > 1e-4) or (flat and pull(16) < pull(8) / 2))
+
+
+def pearson_apart(x, y):
+    return 1 - torch.stack([torch.corrcoef(torch.stack(rows))[0, 1] for rows in zip(x, y, strict=True)]).mean()
+
+
+def both_apart(x, y):
+    return pearson_apart(x, y) + pearson_apart(x.T, y.T)
 
 
 MISTAKES = {
@@ -221,6 +231,29 @@ MISTAKES = {
     "bins alike": ("6.2", lambda c, r, n: sum(
         abs(c[at].mean() - r[at].mean()) for at in [(c * n).floor() == k for k in range(n)] if at.any())
         / sum(bool(((c * n).floor() == k).any()) for k in range(n)), "count alike"),
+    "cosine": ("8.1", lambda x, y: 1 - F.cosine_similarity(x, y, dim=-1).mean(), "take away each row's mean"),
+    "wrong way": ("8.1", lambda x, y: torch.stack([torch.corrcoef(torch.stack(rows))[0, 1] for rows in zip(
+        x, y, strict=True)]).mean(), "this is the correlation itself"),
+    "columns": ("8.1", lambda x, y: 1 - torch.stack([torch.corrcoef(torch.stack(rows))[0, 1] for rows in zip(
+        x.T, y.T, strict=True)]).mean(), "a row is the last axis"),
+    "all rows at once": ("8.1", lambda x, y: 1 - torch.corrcoef(torch.stack([x.flatten(), y.flatten()]))[0, 1],
+                         "all rows together"),
+    "rows only": ("8.2", lambda s, t, T: T**2 * pearson_apart((s / T).softmax(1), (t / T).softmax(1)),
+                  "only the rows"),
+    "of logits": ("8.2", lambda s, t, T: T**2 * (pearson_apart(s / T, t / T) + pearson_apart(s.T / T, t.T / T)),
+                  "these are the logits"),
+    "no T squared": ("8.2", lambda s, t, T: both_apart((s / T).softmax(1), (t / T).softmax(1)), "T^2 is missing"),
+    "no T at all": ("8.2", lambda s, t, T: both_apart(s.softmax(1), t.softmax(1)), "T has no effect"),
+    "texts for classes": ("8.2", lambda s, t, T: T**2 * both_apart((s / T).softmax(0), (t / T).softmax(0)),
+                          "the softmax runs over the texts"),
+    "not whole": ("8.3", lambda g: (2 * g.std() / g.mean()) ** 2, "round it up"),
+    "one error": ("8.3", lambda g: math.ceil((g.std() / g.mean()) ** 2), "two were asked for"),
+    "no square": ("8.3", lambda g: math.ceil(2 * g.std() / abs(g.mean())), "the square is missing"),
+    "no backward": ("9.1", lambda s, t, n: n * (s + t), "the student's backward pass is missing"),
+    "all three times": ("9.1", lambda s, t, n: n * 3 * s + n * 3 * t, "the teacher goes backward here"),
+    "no teacher": ("9.1", lambda s, t, n: 3 * n * s, "the teacher is missing"),
+    "seconds": ("9.2", lambda f, n, p, u: f / n / p / u, "these are seconds"),
+    "peak": ("9.2", lambda f, n, p, u: f / n / p / 3600, "nobody reaches the peak"),
     "best alone": ("6.3", lambda c, s: [float(i == s.argmax()) for i in range(len(s))], "the best model alone"),
     "dear is good": ("6.3", lambda c, s: [float(not any(c[j] >= c[i] and s[j] >= s[i] and j != i
                                                         for j in range(len(s)))) for i in range(len(s))],

@@ -25,13 +25,14 @@ from matplotlib.path import Path
 TEACHER, STUDENT, TRUTH, ACCENT = "#0072B2", "#E69F00", "#000000", "#CC79A7"
 
 
-def new_figure(panels: Sequence[float] = (1.0,), width: float = 8.2, height: float = 3.0) -> Figure:
+def new_figure(panels: Sequence[float] = (1.0,), width: float = 8.2, height: float = 3.0,
+               left: float = 0.66) -> Figure:
     """An empty figure with one axes a panel, of these relative widths, that no window system knows of.
 
-    Its margins hold tick labels and names whatever its size, in inches.
+    Its margins hold tick labels and names whatever its size, in inches; `left` is the left one.
     """
     figure = Figure(figsize=(width, height), dpi=100)
-    grid = figure.add_gridspec(1, len(panels), width_ratios=panels, left=0.66 / width, right=0.985,
+    grid = figure.add_gridspec(1, len(panels), width_ratios=panels, left=left / width, right=0.985,
                                bottom=0.48 / height, top=1 - 0.36 / height, wspace=0.26)
     for column in range(len(panels)):
         figure.add_subplot(grid[0, column])
