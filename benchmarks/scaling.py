@@ -31,7 +31,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 from stacked import train
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedModel
 
 from kdlab.batches import Rows
 from kdlab.cache import TeacherCache
@@ -148,7 +148,7 @@ def model(layers: int, width: int, seed: int = 0) -> PreTrainedModel:
     config = BertConfig(vocab_size=VOCABULARY, hidden_size=width, num_hidden_layers=layers, type_vocab_size=1,
                         num_attention_heads=max(1, width // 32), intermediate_size=4 * width, num_labels=LABELS,
                         max_position_embeddings=256)
-    return new_model(config, BertForSequenceClassification, seed)
+    return new_model(config, AutoModelForSequenceClassification, seed)
 
 
 def write_texts(path: Path, count: int) -> None:

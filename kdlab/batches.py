@@ -19,7 +19,7 @@ from .errors import KdlabError
 from .trace import Batch
 
 POOL = 64               # batches whose rows are sorted by length together: larger pads less and shuffles less
-IN_MEMORY = 2**28       # bytes of tokens up to which scattered chunks are joined in memory: one is gathered faster
+IN_MEMORY = 2**26       # bytes of tokens up to which scattered chunks are joined in memory: one is gathered faster
 
 
 class Parts:

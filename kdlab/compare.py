@@ -6,8 +6,8 @@ A method is a function from a `Setup` to what its student is to do:
         return setup.stage(SoftTargets(), Custom(my_loss, weight=2.0))
 
 `compare([mine], task, teacher, seeds=8, budget=400)` adds the two baselines that every claim needs, no teacher and soft
-targets, gives each seed of every method the same initial weights, the same order of texts and as many steps, and
-says in words what the differences between them are worth.
+targets, gives each seed of every method the same initial weights, as many steps and, to all that learn from one split,
+the same order of texts, and says in words what the differences between them are worth.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What came of a comparison: scores with their spread, differences with their intervals, and what they are worth.
 
 Differences are taken seed by seed: a seed's students share initial weights and order of texts, and the luck that is in
-both drops out. The interval is Student's t, at 95% for all methods of one's own together (Bonferroni): who tries twenty
-methods finds one that looks better at 95% each.
+both drops out. The interval is Student's t, at 95% for all methods of one's own together against one baseline
+(Bonferroni): who tries twenty methods finds one that looks better at 95% each.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Comparison:
         elif self.own:
             said += [self._verdict(method, baseline) for method in self.own for baseline in BASELINES]
         if len(self.own) > 1:
-            said.append(f"The intervals hold for all {len(self.own)} methods together.")
+            said.append(f"The intervals against a baseline hold for all {len(self.own)} methods together.")
         if self.score == "accuracy":
             error = (self.teacher["accuracy"] * (1 - self.teacher["accuracy"]) / self.rows) ** 0.5
             said.append(f"All are scored on the same {self.rows:,} texts, which tell an accuracy to ±{100 * error:.1f} "

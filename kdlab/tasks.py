@@ -128,9 +128,9 @@ def hub_task(name: str, subset: str | None = None, train: str = "train", test: s
 def _task(name: str, tables: dict[str, dict[str, list[str]]], sources: dict[str, str], vocabulary: int,
           max_tokens: int, regression: bool, tokenizer: PreTrainedTokenizerBase | None,
           label_names: Sequence[str] | None) -> Task:
-    for name, value, least in (("max-tokens", max_tokens, 3), ("vocabulary", vocabulary, len(SPECIAL_TOKENS) + 1)):
+    for what, value, least in (("max-tokens", max_tokens, 3), ("vocabulary", vocabulary, len(SPECIAL_TOKENS) + 1)):
         if value < least:
-            raise KdlabError(f"{name} is {value}; give at least {least}")
+            raise KdlabError(f"{what} is {value}; give at least {least}")
     if regression:
         names = REGRESSION
         labels = {split: _numbers(table["label"], sources[split]) for split, table in tables.items()}

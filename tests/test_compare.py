@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import statistics
 
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import opinionated
+from conftest import ROOT, opinionated
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -148,6 +149,19 @@ def test_a_damaged_record_is_run_again(run, tmp_path):
     assert run([twin], seeds=1).of("twin") == whole.of("twin")
 
 
+def test_the_readmes_method_runs(tmp_path, monkeypatch, capsys):
+    """As it stands there, with fewer steps and seeds."""
+    text = (ROOT / "README.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "def mine" in block)
+    lines = [line for line in code.splitlines() if line.strip()]
+    assert f"{len(lines)} lines" in text, "a newcomer's count"
+    monkeypatch.chdir(tmp_path)
+    assert "seeds=8, budget=200" in code
+    exec(code.replace("seeds=8, budget=200", "seeds=2, budget=2, workers=1, progress=False"), {})
+    said = capsys.readouterr().out
+    assert "mine" in said and "no spread to speak of" in said
+
+
 def test_refused_in_one_sentence(run):
     def too_long(setup):
         return setup.stage(SoftTargets(), steps=5)
@@ -211,7 +225,7 @@ def test_who_tries_many_methods_is_held_to_more():
     one, many = comparison(scores), comparison(scores, own=tuple("abcdefghij"))
     assert one.difference("mine", SOFT_TARGETS).low > 0 > many.difference("a", SOFT_TARGETS).low
     assert many.difference("a", SOFT_TARGETS).level == pytest.approx(0.995)
-    assert any("all 10 methods together" in said for said in many.verdicts())
+    assert any("hold for all 10 methods together" in said for said in many.verdicts())
 
 
 def test_the_table_and_the_picture_say_the_same(run, small, teacher):

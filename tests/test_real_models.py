@@ -82,6 +82,7 @@ def test_a_teacher_from_a_folder_and_a_student_of_some_of_its_layers(reviews, be
     assert not (tmp_path / "out" / "teacher").exists(), "what was given is not written again"
     assert not (tmp_path / "out" / "progress").exists()
     card = (tmp_path / "out" / "student" / "README.md").read_text()
+    assert "distilled on train" in card, "the task is named after its file"
     assert "pipeline_tag: text-classification" in card
     assert f"{report['scores']['teacher']['accuracy']['mean']:.4f}" in card and "GOOD, BAD" in card
 
