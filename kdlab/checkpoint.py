@@ -33,7 +33,9 @@ class Checkpoint:
     def __init__(self, folder: str | Path | None, identity: str) -> None:
         self.folder = Path(folder) if folder else None
         self.identity = identity
+        processes.wait_for_all()        # until what the main process may still be writing is there,
         self.tensors, self.record = self._load()
+        processes.wait_for_all()        # and until all have read it, before it writes again
 
     @property
     def stage(self) -> int:

@@ -33,6 +33,7 @@ from .files import replaced_folder
 from .lexicon import DATA
 from .table import HUB_NAME
 
+NOTED = ("architectures", "dtype", "torch_dtype")   # in a configuration when its model is saved; they decide nothing
 HEADS = ("classifier", "pre_classifier", "pooler", "bert.pooler", "roberta.pooler", "mobilebert.pooler")
 HEAD_WIDTH = 32     # attention heads are about this wide unless a number of heads is given
 
@@ -189,7 +190,7 @@ def fingerprint(model: nn.Module) -> str:
     digest = sha256()
     config = getattr(model, "config", None)
     if config is not None:
-        shape = {k: v for k, v in config.to_dict().items() if not k.startswith(("_", "transformers"))}
+        shape = {k: v for k, v in config.to_dict().items() if not k.startswith(("_", "transformers", *NOTED))}
         digest.update(json.dumps(shape, sort_keys=True, default=str).encode())
     for name, weight in sorted(model.state_dict().items()):
         if isinstance(weight, DTensor):     # of which this process has a part (`kdlab.processes.shard`)

@@ -13,19 +13,24 @@ from typing import TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object, reduce
+from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env, reduce
 from torch import Tensor, nn
 
 T = TypeVar("T")
 
 
+def _state() -> PartialState:
+    """Whoever asks first makes it, and for all: so it has to be told of CPUs, as an `Accelerator` tells it."""
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
 def count() -> int:
-    return PartialState().num_processes
+    return _state().num_processes
 
 
 def number() -> int:
     """This process's, from 0; the main process, which alone writes and prints, has 0."""
-    return PartialState().process_index
+    return _state().process_index
 
 
 def is_main() -> bool:
@@ -33,7 +38,7 @@ def is_main() -> bool:
 
 
 def wait_for_all() -> None:
-    PartialState().wait_for_everyone()
+    _state().wait_for_everyone()
 
 
 def agreed(value: T) -> T:
@@ -77,7 +82,7 @@ def shard(model: nn.Module, layers: Iterable[nn.Module]) -> None:
 
     if count() == 1 or isinstance(model, FSDPModule):
         return
-    mesh = init_device_mesh(PartialState().device.type, (count(),))
+    mesh = init_device_mesh(_state().device.type, (count(),))
     for layer in layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)

@@ -112,3 +112,11 @@ def test_the_shipped_teacher_is_small_and_plain():
     folder = ROOT / "data" / "restaurant-teacher"
     assert sum(p.stat().st_size for p in folder.iterdir()) <= 6_000_000
     assert {p.suffix for p in folder.iterdir()} == {".json", ".safetensors"}
+
+
+def test_saving_a_model_does_not_change_what_it_is(task, student, tmp_path):
+    """`save_pretrained` notes things in its configuration: else a cache would not know the model again, and of two
+    processes only the one that saves would look for it elsewhere."""
+    before = fingerprint(student)
+    save(student, task.tokenizer, tmp_path / "student")
+    assert fingerprint(student) == before == fingerprint(load_classifier(tmp_path / "student")[0])

@@ -17,17 +17,18 @@ from safetensors import safe_open
 
 from kdlab.files import replaced_file, replaced_folder
 
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no",
+          "--dynamo_backend", "no", "--main_process_port", "0"]
+ENVIRONMENT = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 SCRIPT = ROOT / "tests" / "one_of_many.py"
 
 
 def launch(folder, processes: int = 2, **settings) -> subprocess.Popen:
     """Start the script under `accelerate launch`, on CPUs, with processes that end together."""
     settings["out"] = str(folder / "out.json")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no",
-               "--dynamo_backend", "no", "--main_process_port", "0", "--num_processes", str(processes),
-               *(["--multi_gpu"] if processes > 1 else []), str(SCRIPT), json.dumps(settings)]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, text=True,
+    command = [*LAUNCH, "--num_processes", str(processes), *(["--multi_gpu"] if processes > 1 else []), str(SCRIPT),
+               json.dumps(settings)]
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | ENVIRONMENT, start_new_session=True, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
@@ -129,3 +130,27 @@ def test_what_a_killed_process_left_unfinished_is_swept_away(tmp_path):
         assert len(list(tmp_path.iterdir())) == 1, "what nobody works on is gone, and of ours the folder is there"
         file.write_text("whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_the_command_line_is_shared_and_said_once(world, tmp_path):
+    """Two processes, one of them killed on the way: one report, one progress bar, and the same folder as always."""
+    for name, size, seed in (("train", 300, 1), ("dev", 100, 2)):
+        world.dataset(size, seed=seed).to_pandas()[["text", "label"]].to_csv(tmp_path / f"{name}.csv", index=False)
+    command = [*LAUNCH, "--num_processes", "2", "--multi_gpu", "-m", "kdlab", "distill", "--data",
+               str(tmp_path / "train.csv"), "--eval", str(tmp_path / "dev.csv"), "--out", str(tmp_path / "out"),
+               "--teacher-layers", "1", "--teacher-width", "32", "--student-layers", "1", "--student-width", "32",
+               "--seeds", "1", "--vocabulary", "300", "--checkpoint-every", "1"]
+    for last in (False, True):
+        running = subprocess.Popen(command, cwd=ROOT, env=os.environ | ENVIRONMENT, start_new_session=True, text=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if not last:
+            while not (tmp_path / "out" / "progress" / "teacher").exists() and running.poll() is None:
+                time.sleep(0.02)
+            psutil.Process(running.pid).children(recursive=True)[-1].kill()
+        said, _ = running.communicate(timeout=300)
+        assert (running.returncode == 0) == last, said
+    assert said.count("student, with teacher, seed 0") == 1 and said.count("written:") == 1, said
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["processes"] == 2 and report["runs"]["student, with teacher, seed 0"]["teacher"].startswith("cache")
+    left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert left == ["cache", "report.json", "report.txt", "student", "teacher"]
