@@ -80,7 +80,7 @@ def test_a_failed_save_leaves_the_old_folder_whole(task, student, folder, monkey
     other = new_classifier(task.tokenizer, task.label_names, 1, 32, seed=9)
     monkeypatch.setattr(type(task.tokenizer), "save_pretrained",
                         lambda *_: (_ for _ in ()).throw(OSError("no space left")))
-    with pytest.raises(KdlabError, match="nothing can be written there .no space left."):
+    with pytest.raises(KdlabError, match=r"nothing can be written there .no space left."):
         save(other, task.tokenizer, folder)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
     assert [p.name for p in folder.parent.iterdir()] == [folder.name], "no half-written folder is left"
