@@ -40,7 +40,7 @@ from datasets import Dataset
 from torch.profiler import ProfilerActivity, profile
 from transformers import BertConfig, BertForSequenceClassification
 
-from kdlab.batches import Rows, padded_fraction, training_batches
+from kdlab.batches import Rows, padded_fraction, shuffled
 from kdlab.cache import TeacherCache
 from kdlab.distill import Stage, distill
 from kdlab.objectives import Objective, SoftTargets
@@ -154,7 +154,7 @@ def account(profiler: profile) -> dict[str, float]:
 
 def fetching(rows: Rows, steps: int) -> float:
     """Seconds for one batch out of the loader."""
-    batches = training_batches(rows, BATCH, 0)
+    batches = shuffled(rows, BATCH, 0)
     next(batches)
     began = time.perf_counter()
     for _ in range(steps):

@@ -128,13 +128,19 @@ class LengthBatches:
         return [batches[i] for i in rng.permutation(len(batches))]
 
 
+def shuffled(rows: Rows, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+    """Shuffled batches without end, from batch number `start` of the run."""
+    for numbers in LengthBatches(rows.lengths, batch_size, seed, start):
+        yield rows.batch(numbers)
+
+
 def training_batches(rows: Rows, batch_size: int, seed: int, start: int = 0, slices: Iterable[int] = (0,),
                      of: int = 1) -> Iterator[list[tuple[float, Batch]]]:
-    """Shuffled batches without end, from batch number `start` of the run.
+    """The same for several processes, or for a batch that is too large for one.
 
-    Each is cut into `of` slices, and those numbered `slices` are given, as pairs of a slice's part of the batch (the
-    parts of all slices sum to 1) and the slice. Where a batch has fewer rows than slices, what is left over is a row
-    that counts nothing, so that everybody has something to compute.
+    Each batch is cut into `of` slices, and those numbered `slices` are given, as pairs of a slice's part of the batch
+    (the parts of all slices sum to 1) and the slice. Where a batch has fewer rows than slices, what is left over is a
+    row that counts nothing, so that everybody has something to compute.
     """
     for numbers in LengthBatches(rows.lengths, batch_size, seed, start):
         cut = [numbers[i::of] for i in slices]

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from kdlab import distill as engine
 from kdlab import precision
-from kdlab.batches import LengthBatches, Rows, in_order, training_batches
+from kdlab.batches import LengthBatches, Rows, in_order, shuffled
 from kdlab.cache import TeacherCache
 from kdlab.distill import Run, Stage, distill
 from kdlab.errors import KdlabError
@@ -243,7 +243,7 @@ def test_peer_defect_cached_rows_of_other_examples(task, teacher, tmp_path):
     """haitongli #16: each batch must get the teacher rows of its own examples, whatever the order."""
     rows = Rows(task["train"], 0)
     read, _ = engine._teacher_reader(teacher, rows, [soft()], tmp_path, "no")
-    for [(_, batch)] in islice(training_batches(rows, 32, seed=3), 30):
+    for batch in islice(shuffled(rows, 32, seed=3), 30):
         live = trace_teacher(teacher, batch).logits
         torch.testing.assert_close(read(batch, {"logits"}).logits, live, rtol=1e-4, atol=1e-4)
         assert not torch.allclose(read({"row": batch["row"].flip(0)}, {"logits"}).logits, live, atol=1e-2)
@@ -291,7 +291,7 @@ def test_masking_hides_real_tokens_only_rare_ones_more_often(task):
     torch.manual_seed(0)
     hidden = torch.zeros(len(task.tokenizer))
     shown_as_mask = total = 0
-    for [(_, batch)] in islice(training_batches(rows, 64, seed=0), 40):
+    for batch in islice(shuffled(rows, 64, seed=0), 40):
         masked = masking(batch)
         at = masked["mlm_labels"] != -100
         assert torch.equal(masked["mlm_labels"][at], batch["input_ids"][at])

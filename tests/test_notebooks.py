@@ -1,5 +1,7 @@
 """Every lesson: runs top to bottom in a fresh kernel, keeps the lesson contract, and its exercises check."""
 
+import ast
+import importlib
 import re
 import time
 from pathlib import Path
@@ -82,6 +84,16 @@ def test_lesson_contract(lesson):
     for wanted in ("Predict first", "## Recap", "## Quiz", "## Read on"):
         assert wanted in text
     assert re.search(r"\*\*Exercise \d+\.\d+ · .*?\*\* \((easy|medium|hard), \d+ minutes\)", text)
+
+
+def test_what_a_lesson_imports_of_kdlab_is_there(lesson):
+    """Most lessons are run by slow tests alone; a name that has changed is told sooner."""
+    for cell in cells(lesson, "code"):
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("kdlab"):
+                for alias in node.names:
+                    if not hasattr(importlib.import_module(node.module), alias.name):
+                        importlib.import_module(f"{node.module}.{alias.name}")
 
 
 def test_kdlab_comes_before_torch(lesson):
