@@ -24,7 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"kdlab: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("kdlab: interrupted; the same command goes on from here", file=sys.stderr)
+        rest = "; the same command goes on from here" if options.command is _distill else ""
+        print(f"kdlab: interrupted{rest}", file=sys.stderr)
         return 130
     return 0
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from transformers import PreTrainedModel
 
-
-def score_of(report: dict) -> str:
-    """The score that the report's task is judged by."""
-    return "accuracy" if "accuracy" in report["scores"]["teacher"] else "pearson"
+from .measure import headline
 
 
 def model_card(report: dict, student: PreTrainedModel) -> str:
     """Markdown with the header that the Hub reads, from the report of `kdlab.experiment`."""
-    scores, costs, score = report["scores"], report["costs"], score_of(report)
+    scores, costs, score = report["scores"], report["costs"], headline(report["scores"]["teacher"])
 
     def told(name: str) -> str:
         one = scores[name][score]

@@ -88,9 +88,7 @@ def compare(methods: Sequence[Method] | Mapping[str, Method], task: Task, teache
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not seeds or budget < 1:
         raise KdlabError(f"there are {len(seeds)} seeds and a budget of {budget} steps; give at least 1 of each")
-    data = data or ("transfer" if "transfer" in task.splits else "train")
-    bench = Bench(task, teacher, split, data, budget, Path(folder), settings,
-                  new_student or partial(default_student, task))
+    bench = Bench.of(task, teacher, split, data, budget, folder, settings, new_student)
     everybody = {NO_TEACHER: _no_teacher, SOFT_TARGETS: _soft_targets} | named
     jobs = [(name, method, seed) for seed in seeds for name, method in everybody.items()]
     runs = _all_runs(bench, jobs, workers, progress)
@@ -114,6 +112,15 @@ class Bench:
     folder: Path
     settings: Mapping[str, object]
     new_student: Callable[[int], PreTrainedModel]
+
+    @classmethod
+    def of(cls, task: Task, teacher: PreTrainedModel, split: str, data: str | None, budget: int, folder: str | Path,
+           settings: Mapping[str, object], new_student: Callable[[int], PreTrainedModel] | None) -> Bench:
+        """With what `compare` says of data and new_student where they are not given; the folder is made."""
+        task[split]         # refused here, before the first run
+        new_folder(Path(folder))
+        return cls(task, teacher, split, data or ("transfer" if "transfer" in task.splits else "train"), budget,
+                   Path(folder), settings, new_student or partial(_small, task))
 
     @cached_property
     def teacher_logits(self) -> Tensor:
@@ -177,7 +184,6 @@ class Bench:
 
 def _all_runs(bench: Bench, jobs: list[tuple[str, Method, int]], workers: int | None, progress: bool) -> list[dict]:
     """The records of all jobs, in their order; what is kept already is read and not run."""
-    new_folder(bench.folder)
     places = [bench.place(*job) for job in jobs]
     todo = [(job, place) for job, place in zip(jobs, places, strict=True) if read_record(place) is None]
     with tqdm(total=len(jobs), initial=len(jobs) - len(todo), disable=not progress, file=sys.stdout, ascii=True,
@@ -259,8 +265,7 @@ def read_record(place: Path) -> dict | None:
         return None
 
 
-def default_student(task: Task, seed: int) -> PreTrainedModel:
-    """2 layers, 64 wide."""
+def _small(task: Task, seed: int) -> PreTrainedModel:
     return new_classifier(task.tokenizer, task.label_names, layers=2, width=64, seed=seed)
 
 

@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .measure import headline
 from .plots.figure import Static
 from .plots.forest import Gap, forest
 
@@ -19,10 +20,8 @@ NO_TEACHER, SOFT_TARGETS = "no teacher", "soft targets"
 BASELINES = (NO_TEACHER, SOFT_TARGETS)
 CONFIDENCE = 0.95
 MANY = 500          # seeds that nobody will run
-LESS_IS_BETTER = frozenset({"kl_truth", "kl_teacher", "calibration_error", "mse"})
 COLUMNS = {"accuracy": "accuracy", "pearson": "pearson", "retention": "retention", "fidelity": "fidelity",
            "kl_truth": "KL to truth", "calibration_error": "calib. error"}
-POINTS = frozenset({"accuracy", "fidelity"})     # told in points, hundredths
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Comparison:
     @property
     def score(self) -> str:
         """The score that the task is judged by."""
-        return "accuracy" if "accuracy" in self.teacher else "pearson"
+        return headline(self.teacher)
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -114,7 +113,7 @@ class Comparison:
 
     def _verdict(self, method: str, baseline: str) -> str:
         one = self.difference(method, baseline)
-        factor, unit = (100, " points") if self.score in POINTS else (1, "")
+        factor, unit = (100, " points") if self.score == "accuracy" else (1, "")
         mean, low, high = (f"{factor * x:+.1f}" if factor > 1 else f"{x:+.3f}" for x in (one.mean, one.low, one.high))
         told = f"{mean}{unit} of {self.score}, interval {low} to {high}, {len(one.values)} seeds"
         if one.low > 0 or one.high < 0:

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -25,7 +24,7 @@ from . import precision as precisions
 from .batches import Rows, padded_fraction, training_batches
 from .cache import TeacherCache
 from .checkpoint import Checkpoint
-from .errors import KdlabError
+from .errors import KdlabError, require
 from .interrupt import Interruptible
 from .measure import predict
 from .models import layers_of
@@ -177,9 +176,9 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
 def _accelerator(report_to: str | None, checkpoint: str | Path | None) -> Accelerator:
     if report_to is None:
         return Accelerator()
-    if report_to not in TRACKERS or find_spec(report_to) is None:
-        raise KdlabError(f"the run cannot be reported to '{report_to}'; take one of {', '.join(TRACKERS)} and install "
-                         "it with pip")
+    if report_to not in TRACKERS:
+        raise KdlabError(f"the run cannot be reported to '{report_to}'; take one of {', '.join(TRACKERS)}")
+    require(f"reporting to {report_to}", report_to)
     accelerator = Accelerator(log_with=report_to, project_dir=str(checkpoint or "runs"))
     accelerator.init_trackers("kdlab")
     return accelerator

@@ -19,7 +19,7 @@ import torch
 from transformers import PreTrainedModel
 
 from . import measure, processes
-from .card import model_card, score_of
+from .card import model_card
 from .distill import Run, distill
 from .files import new_folder, write_text
 from .models import layers_of, new_classifier, save
@@ -109,7 +109,7 @@ def run_experiment(task: Task, out: str | Path, sizes: Sizes | None = None, teac
 
 def table(report: dict) -> str:
     """The report as text: a row a model, mean and standard deviation over seeds."""
-    score = score_of(report)
+    score = measure.headline(report["scores"]["teacher"])
     third = "spearman" if score == "pearson" else "calibration_error"
     head = ("model", score, "fidelity", third.replace("calibration_error", "calib. error"), "parameters", "MFLOPs",
             "latency ms")

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from . import measure
 from .batches import Rows, in_order
-from .errors import KdlabError
+from .errors import KdlabError, require
 from .files import new_folder, replaced_file
 from .tasks import Task
 from .trace import Batch
@@ -38,7 +38,7 @@ def export(model: PreTrainedModel, task: Task, folder: str | Path) -> dict[str, 
     longest test text's length) and the largest difference of a logit from torch's. Raises `KdlabError` where the
     packages are missing, or where what was written does not say what the model says.
     """
-    _check_packages()
+    require("the export", *PACKAGES)
     folder, rows = Path(folder), Rows(task["test"], model.config.pad_token_id or 0)
     model = model.cpu().eval()
     own = _inputs(rows.batch([int(rows.lengths.argmax())] * 2), model)
@@ -133,12 +133,3 @@ def _latency(answer: Callable[[dict[str, Tensor]], Tensor], one: dict[str, Tenso
         answer(one)
         times.append(1e3 * (time.perf_counter() - began))
     return statistics.median(times[3:])
-
-
-def _check_packages() -> None:
-    from importlib.util import find_spec
-
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise KdlabError(f"the export needs {', '.join(missing)}, which this environment lacks; run pip install "
-                         f"{' '.join(missing)}")

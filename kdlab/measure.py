@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Collection
 
 import torch
 from datasets import Dataset
@@ -109,6 +110,11 @@ def layer_similarity(student: nn.Module, teacher: nn.Module, data: Dataset) -> T
             model.train(was_training)
         states.append([state.cpu()[real] for state in seen])
     return torch.tensor([[linear_cka(x, y) for y in states[1]] for x in states[0]])
+
+
+def headline(scores: Collection[str]) -> str:
+    """Of the names of a task's scores the one that it is judged by."""
+    return "accuracy" if "accuracy" in scores else "pearson"
 
 
 def correlations(outputs: Tensor, targets: Tensor) -> dict[str, float]:

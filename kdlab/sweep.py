@@ -6,16 +6,14 @@ Needs the extra package of `pip install -e .[sweep]`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transformers import PreTrainedModel
 
-from .compare import FOLDER, Bench, Method, default_student
-from .errors import KdlabError
-from .files import new_folder
+from .compare import FOLDER, Bench, Method
+from .errors import require
+from .measure import headline
 from .tasks import Task
 
 if TYPE_CHECKING:
@@ -35,20 +33,14 @@ def sweep(build: Callable[[Trial], Method], task: Task, teacher: PreTrainedModel
     done twice, and the search is the same every time. Raises `KdlabError` where Optuna is missing, or there is
     no validation split.
     """
-    if find_spec("optuna") is None:
-        raise KdlabError("the search needs optuna, which this environment lacks; run pip install optuna")
+    require("the search", "optuna")
     import optuna
 
-    data = data or ("transfer" if "transfer" in task.splits else "train")
-    task["validation"]      # refused here, before the first run
-    bench = Bench(task, teacher, "validation", data, budget, Path(folder), settings,
-                  new_student or partial(default_student, task))
-    new_folder(bench.folder)
-    score = "pearson" if task.is_regression else "accuracy"
+    bench = Bench.of(task, teacher, "validation", data, budget, folder, settings, new_student)
 
     def objective(trial: Trial) -> float:
-        method = build(trial)
-        return bench.record("trial", method, SEED)["scores"][score]
+        scores = bench.record("trial", build(trial), SEED)["scores"]
+        return scores[headline(scores)]
 
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -270,8 +270,7 @@ def test_a_validation_split_is_held_out_of_train(small):
     assert texts == set(bare["train"]["text"][:]) and task.with_validation() is task
 
 
-def test_the_losses_own_gradient_is_what_trains(small, teacher):
-    """A loss of one's own that equals a shipped one trains the same student."""
+def test_a_loss_of_ones_own_has_the_value_and_the_gradient_of_the_shipped_one(small, teacher):
     student = opinionated(new_classifier(small.tokenizer, small.label_names, 1, 32))
     from kdlab.batches import Rows
     from kdlab.trace import trace, trace_teacher
@@ -280,5 +279,8 @@ def test_the_losses_own_gradient_is_what_trains(small, teacher):
     ours, theirs = trace(student, batch), trace_teacher(teacher, batch)
     own = Custom(lambda s, t, b: F.cross_entropy(s.logits, b["labels"]), labels=True, name="own")
     assert own(ours, theirs, batch).item() == pytest.approx(HardLabels()(ours, None, batch).item())
+    gradients = [torch.autograd.grad(term(ours, theirs, batch), student.classifier.weight, retain_graph=True)[0]
+                 for term in (own, HardLabels())]
+    torch.testing.assert_close(*gradients)
+    assert gradients[0].abs().max() > 0
     assert own.batch_needs == {"labels"} and own.teacher_needs == {"logits"}
-    assert torch.isfinite(own(ours, theirs, batch))
