@@ -8,7 +8,9 @@ process nothing of this happens.
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterable
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -21,7 +23,18 @@ T = TypeVar("T")
 
 def _state() -> PartialState:
     """Whoever asks first makes it, and for all: so it has to be told of CPUs, as an `Accelerator` tells it."""
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    if state.num_processes > 1 and torch.distributed.get_backend() == "gloo":
+        _part_before_the_interpreter_ends()
+    return state
+
+
+@cache
+def _part_before_the_interpreter_ends() -> None:
+    """Gloo's threads may still hold a tensor that Python has let go of. One that frees it while the interpreter is
+    being torn down ends the process by SIGABRT ("terminate called without an active exception").
+    """
+    atexit.register(PartialState().destroy_process_group)
 
 
 def count() -> int:
