@@ -19,7 +19,10 @@ from .errors import KdlabError
 from .trace import Batch
 
 POOL = 64               # batches whose rows are sorted by length together: larger pads less and shuffles less
+ON_CPU, ON_GPU = 2**10, 2**16       # tokens to compute at once: more outgrow a CPU's cache, fewer leave a GPU idle
 IN_MEMORY = 2**26       # bytes of tokens up to which scattered chunks are joined in memory: one is gathered faster
+
+CPU = torch.device("cpu")
 
 
 class Parts:
@@ -147,13 +150,16 @@ def training_batches(rows: Rows, batch_size: int, seed: int, start: int = 0, sli
         yield [(len(own) / len(numbers), rows.batch(own if len(own) else numbers[:1])) for own in cut]
 
 
-def in_order(rows: Rows, batch_size: int = 256, some: np.ndarray | None = None) -> Iterator[Batch]:
+def in_order(rows: Rows, device: torch.device = CPU, some: np.ndarray | None = None) -> Iterator[Batch]:
     """Every row once, or those numbered `some`, longest first so that little is padding; `batch["row"]` says which is
-    which."""
+    which. A batch has as many rows as the device computes best at once."""
     some = np.arange(len(rows)) if some is None else some
     order = some[np.argsort(-rows.lengths[some], kind="stable")]
-    for i in range(0, len(order), batch_size):
-        yield rows.batch(order[i:i + batch_size])
+    tokens = ON_CPU if device.type == "cpu" else ON_GPU
+    while len(order):
+        count = max(1, tokens // rows.lengths[order[0]])
+        yield {name: values.to(device) for name, values in rows.batch(order[:count]).items()}
+        order = order[count:]
 
 
 def padded_fraction(rows: Rows, batch_size: int, seed: int) -> float:

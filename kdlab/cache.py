@@ -229,10 +229,10 @@ def _computed(teacher: PreTrainedModel, rows: Rows, some: np.ndarray, columns: S
     needs = {column.split(".")[0] for column in columns}
     readings = {(output, int(layer[0]) if layer else None) for output, *layer in (c.split(".") for c in columns)}
     body = shortcut(teacher, readings)
-    for batch in in_order(rows, some=some):
+    for batch in in_order(rows, device, some):
         with autocast(device, precision):
-            seen = trace_teacher(body, {k: v.to(device) for k, v in batch.items()}, needs)
-        numbers, real = batch["row"].numpy(), batch["attention_mask"].bool()
+            seen = trace_teacher(body, batch, needs)
+        numbers, real = batch["row"].cpu().numpy(), batch["attention_mask"].cpu().bool()
         places = (rows.starts[numbers][:, None] + np.arange(real.shape[1]))[real.numpy()] - start
         for column in columns:
             output, *layer = column.split(".")

@@ -89,12 +89,11 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
         processes.shard(teacher, layers_of(teacher))
     elif teacher is not None:
         teacher.to(device)
-    if not run.precision:
+    if precision != "auto":
+        run.precision = dict.fromkeys(models, precision)
+    elif not run.precision:
         (_, example), *_ = next(training_batches(rows, stages[0].batch_size, seed, slices=mine, of=slices))
-        run.precision = processes.agreed({
-            name: precisions.chosen(precision, model, example if model is student or theirs is None else
-                                    theirs.batch(example["row"]), learning=model is student)
-            for name, model in models.items()})
+        run.precision = processes.agreed(_faster_precisions(models, example, stages, theirs))
     autocast = precisions.autocast(device, run.precision["student"])
     read_teacher, source = _teacher_reader(teacher, theirs or rows, stages, cache, run.precision.get("teacher", ""),
                                            own_tokens=theirs is not None)
@@ -187,14 +186,38 @@ def _accelerator(report_to: str | None, checkpoint: str | Path | None) -> Accele
 def _losses(batch: Batch, *, stage: Stage, objective: Objective, body: nn.Module, choosing: bool,
             read_teacher: TeacherReader, autocast: torch.autocast) -> dict[str, Tensor]:
     """What a batch costs: each term's loss by name, and "loss", their weighted sum."""
-    if stage.transform:
-        batch = stage.transform(batch)
-    if choosing and (places := objective.places(batch)) is not None:
-        batch["places"] = places
+    batch = _prepared(batch, stage, choosing)
     known = read_teacher(batch, objective.teacher_needs)
     with autocast:
         seen = trace(body, batch, objective.student_needs)
     return objective(seen, known, batch)
+
+
+def _prepared(batch: Batch, stage: Stage, choosing: bool) -> Batch:
+    """As the stage changes it, and with the places where a language model's logits are read."""
+    if stage.transform:
+        batch = stage.transform(batch)
+    places = stage.objective.places(batch) if choosing else None
+    return batch if places is None else {**batch, "places": places}
+
+
+def _faster_precisions(models: dict[str, PreTrainedModel], example: Batch, stages: Sequence[Stage],
+                       theirs: Rows | None) -> dict[str, str]:
+    """For each model in which precision the run's first batch is computed sooner; theirs: rows that a teacher with a
+    tokenizer of its own reads instead."""
+    device = models["student"].device
+    with torch.random.fork_rng():
+        example = _prepared({name: values.to(device) for name, values in example.items()}, stages[0],
+                            can_choose_places(models["student"]))
+    found = {}
+    for name, model in models.items():
+        learning, batch = name == "student", example
+        if not learning and theirs is not None:
+            batch = {key: values.to(device) for key, values in theirs.batch(example["row"].cpu().numpy()).items()}
+        readings = set().union(*(stage.objective.reads_student() if learning else stage.objective.reads_teacher()
+                                 for stage in stages))
+        found[name] = precisions.faster(shortcut(model, readings), batch, {output for output, _ in readings}, learning)
+    return found
 
 
 def _schedule(optimizer: torch.optim.Optimizer, stage: Stage, done: int) -> LRScheduler:

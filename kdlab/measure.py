@@ -34,10 +34,10 @@ def predict(model: nn.Module, data: Dataset | Rows) -> Tensor:
     body = shortcut(model, LOGITS)
     try:
         logits = None
-        for batch in in_order(rows):
-            part = trace(body, {k: v.to(device) for k, v in batch.items()}).logits.float().cpu()
+        for batch in in_order(rows, device):
+            part = trace(body, batch).logits.float().cpu()
             logits = torch.empty(len(rows), part.shape[-1]) if logits is None else logits
-            logits[batch["row"]] = part
+            logits[batch["row"].cpu()] = part
         return logits
     finally:
         model.train(was_training)

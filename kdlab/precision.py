@@ -1,4 +1,4 @@
-"""bfloat16 where it pays: each model timed in both precisions on a batch of the run, on this machine.
+"""bfloat16 where it pays: what a run computes of each model, timed in both precisions on one of its batches, here.
 
 Which is faster depends on the processor and on the size: small matrices lose more to conversions than they win. Losses
 are in float32 either way (`kdlab.losses`), and so are weights and optimiser.
@@ -7,15 +7,16 @@ are in float32 either way (`kdlab.losses`), and so are weights and optimiser.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 import torch
 from torch import nn
 
 from .errors import KdlabError
-from .trace import Batch, trace
+from .trace import Batch, Trace, trace
 
 PRECISIONS = ("no", "bf16", "auto")
-REPEATS = 5
+REPEATS = 3         # of which the first also warms up
 WORTH = 0.95        # bfloat16 has to take less than this part of the time: a tie is no reason to round
 
 
@@ -29,33 +30,37 @@ def check(precision: str) -> None:
         raise KdlabError(f"there is no precision '{precision}'; take one of {', '.join(PRECISIONS)}")
 
 
-def chosen(precision: str, model: nn.Module, batch: Batch, learning: bool) -> str:
-    """ "no" or "bf16": what was asked for or, of "auto", what is faster for this model on a batch of this size.
+def faster(model: nn.Module, batch: Batch, needs: Collection[str], learning: bool) -> str:
+    """ "no" or "bf16": in which the outputs named in `needs` (of `kdlab.trace.OUTPUTS`) are computed sooner here.
 
-    learning: whether the backward pass counts. The model, its gradients and torch's random numbers stay as they were.
+    learning: whether the backward pass counts. The model, its gradients and torch's random numbers stay as they were;
+    a model that several processes share is run equally often by each.
     """
-    if precision != "auto":
-        return precision
-    device, was_training = next(model.parameters()).device, model.training
-    inputs = {name: values.to(device) for name, values in batch.items()}
+    was_training = model.training
     model.train(learning)
     try:
         with torch.random.fork_rng():
-            times = {kind: min(_seconds(model, inputs, kind, learning) for _ in range(REPEATS))
-                     for kind in ("no", "bf16")}
+            times = [{kind: _seconds(model, batch, needs, kind, learning) for kind in ("no", "bf16")}
+                     for _ in range(REPEATS)]
     finally:
         model.train(was_training)
-    return "bf16" if times["bf16"] < WORTH * times["no"] else "no"
+    plain, rounded = (min(each[kind] for each in times) for kind in ("no", "bf16"))
+    return "bf16" if rounded < WORTH * plain else "no"
 
 
-def _seconds(model: nn.Module, batch: Batch, precision: str, learning: bool) -> float:
+def _seconds(model: nn.Module, batch: Batch, needs: Collection[str], precision: str, learning: bool) -> float:
     device = batch["input_ids"].device
     began = time.perf_counter()
     with torch.set_grad_enabled(learning), autocast(device, precision):
-        logits = trace(model, batch).logits
+        seen = trace(model, batch, needs)
     if learning:
-        torch.autograd.grad(logits.float().square().mean(), [p for p in model.parameters() if p.requires_grad],
-                            allow_unused=True)
+        loss = sum(output.float().square().mean() for output in _outputs(seen))
+        torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - began
+
+
+def _outputs(seen: Trace) -> list[torch.Tensor]:
+    attention = [states for each in seen.attention or () for states in (each.queries, each.keys)]
+    return [*([] if seen.logits is None else [seen.logits]), *(seen.hidden_states or ()), *attention]

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from kdlab import batches, precision
 from kdlab import distill as engine
-from kdlab import precision
 from kdlab.batches import LengthBatches, Rows, in_order, shuffled
 from kdlab.cache import TeacherCache
 from kdlab.distill import Run, Stage, distill
@@ -274,7 +274,18 @@ def test_rows_are_gathered_and_padded_right(task):
         assert batch["input_ids"][i].tolist() == ids + [0] * (batch["input_ids"].shape[1] - len(ids))
         assert batch["attention_mask"][i].sum() == len(ids)
         assert batch["labels"][i] == task["train"]["label"][at]
-    assert sorted(torch.cat([b["row"] for b in in_order(rows, 2)]).tolist()) == [0, 1, 2]
+
+
+def test_rows_are_taken_longest_first_as_many_as_fit(task, monkeypatch):
+    rows = Rows(task["train"], 0)
+    monkeypatch.setattr(batches, "ON_CPU", 60)
+    taken = [(batch["row"].tolist(), batch["input_ids"].shape) for batch in in_order(rows)]
+    assert sorted(number for numbers, _ in taken for number in numbers) == list(range(len(rows)))
+    assert [longest for _, (_, longest) in taken] == sorted((longest for _, (_, longest) in taken), reverse=True)
+    for _, (count, longest) in taken[:-1]:
+        assert count * longest <= 60 < (count + 1) * longest
+    monkeypatch.setattr(batches, "ON_CPU", 1)
+    assert len(list(in_order(rows))) == len(rows), "a text that is too long comes alone"
 
 
 def test_peer_defect_padding_changes_the_answer(task, teacher):
@@ -444,8 +455,8 @@ def test_bfloat16_runs_close_to_float32(task, teacher):
 def test_automatic_precision_takes_the_faster_and_leaves_no_trace(task, teacher, tmp_path, monkeypatch, faster):
     measured = precision._seconds       # the measurement is done, and its outcome replaced
 
-    def seconds(model, batch, kind, learning):
-        measured(model, batch, kind, learning)
+    def seconds(model, batch, needs, kind, learning):
+        measured(model, batch, needs, kind, learning)
         return 1.0 if kind == faster else 2.0
     monkeypatch.setattr(precision, "_seconds", seconds)
 
@@ -455,9 +466,30 @@ def test_automatic_precision_takes_the_faster_and_leaves_no_trace(task, teacher,
     run_auto, run_asked = run("auto", checkpoint=tmp_path / "run"), run(faster)
     assert run_auto.history == run_asked.history
     assert run_auto.report["precision"] == {"student": faster, "teacher": faster}
-    monkeypatch.setattr(precision, "_seconds", lambda model, batch, kind, learning: 2.0 if kind == faster else 1.0)
+    monkeypatch.setattr(precision, "_seconds", lambda *given: 2.0 if given[3] == faster else 1.0)
     again = run("auto", checkpoint=tmp_path / "run")
     assert again.report["precision"]["student"] == faster, "a resumed run keeps to what it began with"
+
+
+def test_automatic_precision_measures_what_the_run_computes(task, monkeypatch):
+    """Logits where a term reads them, no layer above the last that is read; and the run's random numbers stay its own,
+    though the batch is masked for it."""
+    teacher, asked = new_masked_lm(task.tokenizer, 2, 32, seed=1), []
+    masking = Masking(task.tokenizer, Rows(task["transfer"], 0))
+
+    def measured(model, batch, needs, kind, learning):
+        seen = trace(model, batch, needs)
+        asked.append((learning, set(needs), seen.logits is not None and len(seen.logits), len(seen.hidden_states)))
+        return 1.0
+    monkeypatch.setattr(precision, "_seconds", measured)
+
+    def run(asked):
+        torch.manual_seed(0)        # of the projection
+        stage = Stage(Objective([MaskedLM(), HiddenStates(((1, 1),), widths=(32, 32))]), 3, 32, transform=masking)
+        return quiet(new_masked_lm(task.tokenizer, 1, 32, seed=0), task, stage, teacher, "transfer", precision=asked)
+    assert run("auto").history == run("no").history
+    hidden = int(0.15 * next(shuffled(Rows(task["transfer"], 0), 32, 0))["attention_mask"].sum())
+    assert asked == [(True, {"logits", "hidden_states"}, hidden, 2)] * 6 + [(False, {"hidden_states"}, False, 2)] * 6
 
 
 def test_a_tie_is_no_reason_to_round_and_an_unknown_precision_is_refused(task, teacher, student, monkeypatch):
