@@ -162,6 +162,12 @@ def in_order(rows: Rows, device: torch.device = CPU, some: np.ndarray | None = N
         order = order[count:]
 
 
+def typical_batch(rows: Rows, batch_size: int, seed: int) -> np.ndarray:
+    """The row numbers of the first epoch's batch of median length."""
+    by_length = sorted(LengthBatches(rows.lengths, batch_size, seed).epoch(0), key=lambda one: rows.lengths[one].max())
+    return by_length[len(by_length) // 2]
+
+
 def padded_fraction(rows: Rows, batch_size: int, seed: int) -> float:
     """The part of the tokens in an epoch's batches that is padding."""
     lengths = [rows.lengths[batch] for batch in LengthBatches(rows.lengths, batch_size, seed).epoch(0)]

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, get_constant_schedule_with_warmup, get
 
 from . import memory, preflight, processes
 from . import precision as precisions
-from .batches import Rows, padded_fraction, training_batches
+from .batches import Rows, padded_fraction, training_batches, typical_batch
 from .cache import TeacherCache
 from .checkpoint import Checkpoint
 from .errors import KdlabError, require
@@ -92,7 +92,7 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
     if precision != "auto":
         run.precision = dict.fromkeys(models, precision)
     elif not run.precision:
-        (_, example), *_ = next(training_batches(rows, stages[0].batch_size, seed, slices=mine, of=slices))
+        example = rows.batch(typical_batch(rows, stages[0].batch_size, seed)[::slices])
         run.precision = processes.agreed(_faster_precisions(models, example, stages, theirs))
     autocast = precisions.autocast(device, run.precision["student"])
     read_teacher, source = _teacher_reader(teacher, theirs or rows, stages, cache, run.precision.get("teacher", ""),
@@ -203,8 +203,8 @@ def _prepared(batch: Batch, stage: Stage, choosing: bool) -> Batch:
 
 def _faster_precisions(models: dict[str, PreTrainedModel], example: Batch, stages: Sequence[Stage],
                        theirs: Rows | None) -> dict[str, str]:
-    """For each model in which precision the run's first batch is computed sooner; theirs: rows that a teacher with a
-    tokenizer of its own reads instead."""
+    """For each model in which precision a batch is computed sooner; theirs: rows that a teacher with a tokenizer of its
+    own reads instead."""
     device = models["student"].device
     with torch.random.fork_rng():
         example = _prepared({name: values.to(device) for name, values in example.items()}, stages[0],

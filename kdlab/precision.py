@@ -6,17 +6,20 @@ are in float32 either way (`kdlab.losses`), and so are weights and optimiser.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection
 
 import torch
 from torch import nn
 
+from . import processes
 from .errors import KdlabError
 from .trace import Batch, Trace, trace
 
 PRECISIONS = ("no", "bf16", "auto")
-REPEATS = 3         # of which the first also warms up
+REPEATS = 4         # of which the first also warms up
+CLEAR = 1.25        # times the other's: no need to repeat it
 WORTH = 0.95        # bfloat16 has to take less than this part of the time: a tie is no reason to round
 
 
@@ -34,17 +37,19 @@ def faster(model: nn.Module, batch: Batch, needs: Collection[str], learning: boo
     """ "no" or "bf16": in which the outputs named in `needs` (of `kdlab.trace.OUTPUTS`) are computed sooner here.
 
     learning: whether the backward pass counts. The model, its gradients and torch's random numbers stay as they were;
-    a model that several processes share is run equally often by each.
+    the processes of a run, which may share the model, repeat it equally often.
     """
-    was_training = model.training
+    was_training, plain, rounded = model.training, math.inf, math.inf
     model.train(learning)
     try:
         with torch.random.fork_rng():
-            times = [{kind: _seconds(model, batch, needs, kind, learning) for kind in ("no", "bf16")}
-                     for _ in range(REPEATS)]
+            for number in range(REPEATS):
+                plain = min(plain, _seconds(model, batch, needs, "no", learning))
+                rounded = min(rounded, _seconds(model, batch, needs, "bf16", learning))
+                if processes.agreed(number > 0 and max(plain, rounded) > CLEAR * min(plain, rounded)):
+                    break
     finally:
         model.train(was_training)
-    plain, rounded = (min(each[kind] for each in times) for kind in ("no", "bf16"))
     return "bf16" if rounded < WORTH * plain else "no"
 
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from kdlab import batches, precision
 from kdlab import distill as engine
-from kdlab.batches import LengthBatches, Rows, in_order, shuffled
+from kdlab.batches import LengthBatches, Rows, in_order, shuffled, typical_batch
 from kdlab.cache import TeacherCache
 from kdlab.distill import Run, Stage, distill
 from kdlab.errors import KdlabError
@@ -276,6 +276,13 @@ def test_rows_are_gathered_and_padded_right(task):
         assert batch["labels"][i] == task["train"]["label"][at]
 
 
+def test_the_typical_batch_is_as_long_as_the_median_one(task):
+    rows = Rows(task["train"], 0)
+    epoch = [batch["input_ids"].shape[1] for batch in islice(shuffled(rows, 8, 3), -(-len(rows) // 8))]
+    typical = typical_batch(rows, 8, seed=3)
+    assert len(typical) == 8 and rows.lengths[typical].max() == sorted(epoch)[len(epoch) // 2]
+
+
 def test_rows_are_taken_longest_first_as_many_as_fit(task, monkeypatch):
     rows = Rows(task["train"], 0)
     monkeypatch.setattr(batches, "ON_CPU", 60)
@@ -488,8 +495,9 @@ def test_automatic_precision_measures_what_the_run_computes(task, monkeypatch):
         stage = Stage(Objective([MaskedLM(), HiddenStates(((1, 1),), widths=(32, 32))]), 3, 32, transform=masking)
         return quiet(new_masked_lm(task.tokenizer, 1, 32, seed=0), task, stage, teacher, "transfer", precision=asked)
     assert run("auto").history == run("no").history
-    hidden = int(0.15 * next(shuffled(Rows(task["transfer"], 0), 32, 0))["attention_mask"].sum())
-    assert asked == [(True, {"logits", "hidden_states"}, hidden, 2)] * 6 + [(False, {"hidden_states"}, False, 2)] * 6
+    rows = Rows(task["transfer"], 0)
+    hidden = int(0.15 * rows.lengths[typical_batch(rows, 32, seed=0)].sum())
+    assert asked == [(True, {"logits", "hidden_states"}, hidden, 2)] * 8 + [(False, {"hidden_states"}, False, 2)] * 8
 
 
 def test_a_tie_is_no_reason_to_round_and_an_unknown_precision_is_refused(task, teacher, student, monkeypatch):
