@@ -125,8 +125,11 @@ class _Linear(nn.Linear):
 
 class _LayerNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
-        y = F.layer_norm(x, self.normalized_shape, eps=self.eps).view(len(self.weight), -1, x.shape[-1])
-        return torch.addcmul(self.bias[:, None], y, self.weight[:, None]).view(x.shape)
+        kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        with torch.autocast("cpu", enabled=False):      # it would compute in float32, and all that follows converts
+            x, weight, bias = (values.to(kind) for values in (x, self.weight[:, None], self.bias[:, None]))
+            y = F.layer_norm(x, self.normalized_shape, eps=self.eps).view(len(weight), -1, x.shape[-1])
+            return torch.addcmul(bias, y, weight).view(x.shape)
 
 
 class _Embedding(nn.Embedding):
