@@ -1,4 +1,5 @@
-"""What does a distillation cost as it grows: in texts, in their length, in layers, in width, in seeds at once?
+"""What does a distillation cost as it grows: in texts, in their length, in layers, in width, in seeds at once? And
+without training, how many tokens should be computed at once?
 
 One size is changed at a time, the others stay (32 texts a step, soft targets from a teacher of 1 x 64, which costs next
 to nothing beside the student). Each table ends with the exponent of a power law fitted to it, by least squares of log
@@ -8,6 +9,7 @@ seconds on log size.
            memory beyond what the smallest takes; and seconds to fill the teacher's cache
   length   tokens of a text, 8 to 256        layers   of the student, 1 to 8        width   of the student, 64 to 512
   seeds    students at once in one process (`stacked.py`), seconds of all
+  at once  tokens in a batch of predictions, 256 to 16,384, by a 12 x 768 model: texts a second, without an exponent
 
     python benchmarks/scaling.py [--quick] [--json FILE]
 """
@@ -23,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import kdlab  # noqa: F401, I001 before torch
@@ -33,6 +36,7 @@ from datasets import Dataset
 from stacked import train
 from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedModel
 
+from kdlab import batches, measure
 from kdlab.batches import Rows
 from kdlab.cache import TeacherCache
 from kdlab.distill import distill
@@ -44,6 +48,7 @@ TEXTS = (1_000, 10_000, 100_000, 1_000_000)
 SIZES = {"length": (8, 16, 32, 64, 128, 256), "layers": (1, 2, 4, 8), "width": (64, 128, 256, 512)}
 BASE = {"length": 32, "layers": 2, "width": 128}
 SEEDS = (2, 4, 8, 16)
+AT_ONCE = (256, 1_024, 4_096, 16_384)
 STEPS = {True: 12, False: 40}
 
 
@@ -62,6 +67,7 @@ def main() -> None:
         seconds = [step_seconds(steps, **{**BASE, name: size}) for size in sizes]
         figures |= table(name, sizes, seconds, "ms a step")
     figures |= table("seeds", SEEDS, [seeds_seconds(count, steps) for count in SEEDS], "ms a step of all")
+    figures |= at_once_table()
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
 
@@ -142,6 +148,23 @@ def seeds_seconds(count: int, steps: int) -> float:
             train(students, data, known, steps)
             seconds.append((time.perf_counter() - began) / steps)
     return min(seconds)
+
+
+def at_once_table() -> dict[str, float]:
+    """Texts as long as SST-2's; the better of two rounds."""
+    large = model(12, 768)
+    with tempfile.TemporaryDirectory() as folder:
+        write_texts(Path(folder) / "texts.arrow", 1_000)
+        data = Dataset.from_file(str(Path(folder) / "texts.arrow")).select(range(400))
+        found = {}
+        for tokens in AT_ONCE * 2:
+            began = time.perf_counter()
+            with mock.patch.object(batches, "ON_CPU", tokens):
+                measure.predict(large, data)
+            found[tokens] = max(found.get(tokens, 0.0), len(data) / (time.perf_counter() - began))
+    print("\nat once   " + "".join(f"{tokens:>10,}" for tokens in found))
+    print("texts/s   " + "".join(f"{speed:>10.0f}" for speed in found.values()))
+    return {f"at_once_{tokens}_texts_per_second": speed for tokens, speed in found.items()}
 
 
 def model(layers: int, width: int, seed: int = 0) -> PreTrainedModel:
