@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import torch
+from conftest import ROOT
 from datasets import Dataset
 
 from kdlab import cache
@@ -170,3 +173,42 @@ def test_two_processes_that_write_the_same_folder_leave_one_of_the_two(tmp_path)
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert (folder / "a").read_text() == (folder / "b").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["shared"]
+
+
+LARGE = """
+import resource, sys
+import numpy as np
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, BertConfig
+from kdlab.distill import Stage, distill
+from kdlab.intermediate import HiddenStates
+from kdlab.models import new_model
+from kdlab.objectives import Objective
+
+def model(width):
+    return new_model(BertConfig(vocab_size=800, hidden_size=width, num_hidden_layers=1, num_attention_heads=1,
+                                intermediate_size=width, num_labels=2), AutoModelForSequenceClassification, 0)
+
+def run(rows, **options):
+    data = Dataset.from_dict({"input_ids": np.random.default_rng(0).integers(5, 800, (rows, 32))})
+    stage = Stage(Objective([HiddenStates(((0, 0), (1, 1)), widths=(64, 1024))]), 40, 32)
+    return distill(model(64), data, stage, model(1024), progress=False, **options)
+
+def held(kind):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(kind)) / 1024
+
+run(64)     # what a process takes once
+before, peak = held("RssAnon"), []
+resource.setrlimit(resource.RLIMIT_DATA, (int(held("VmData") + 400) * 2**20,) * 2)
+done = run(3_000, cache=sys.argv[1], watch=lambda run: peak.append(held("RssAnon")))
+print(done.report["teacher"], max(peak) - before)
+"""
+
+
+def test_a_cache_may_be_larger_than_memory(tmp_path):
+    """750 MiB, written by a process that may take 400 more, and read by one that does not take 375: it is mapped."""
+    done = subprocess.run([sys.executable, "-c", LARGE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("cache, filled") and float(done.stdout.split()[-1]) < 375
+    assert TeacherCache(tmp_path).entries()[0].bytes > 740 * 2**20
