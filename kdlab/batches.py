@@ -19,7 +19,7 @@ from .errors import KdlabError
 from .trace import Batch
 
 POOL = 64               # batches whose rows are sorted by length together: larger pads less and shuffles less
-ON_CPU, ON_GPU = 2**10, 2**16       # tokens to compute at once: more outgrow a CPU's cache, fewer leave a GPU idle
+ON_CPU, ON_GPU = 2**19, 2**26       # numbers of a hidden state at once: more outgrow a CPU's cache, fewer idle a GPU
 IN_MEMORY = 2**26       # bytes of tokens up to which scattered chunks are joined in memory: one is gathered faster
 
 CPU = torch.device("cpu")
@@ -150,12 +150,13 @@ def training_batches(rows: Rows, batch_size: int, seed: int, start: int = 0, sli
         yield [(len(own) / len(numbers), rows.batch(own if len(own) else numbers[:1])) for own in cut]
 
 
-def in_order(rows: Rows, device: torch.device = CPU, some: np.ndarray | None = None) -> Iterator[Batch]:
+def in_order(rows: Rows, device: torch.device = CPU, some: np.ndarray | None = None,
+             width: int = 512) -> Iterator[Batch]:
     """Every row once, or those numbered `some`, longest first so that little is padding; `batch["row"]` says which is
-    which. A batch has as many rows as the device computes best at once."""
+    which. A batch has as many rows as the device computes best at once of a model of this width."""
     some = np.arange(len(rows)) if some is None else some
     order = some[np.argsort(-rows.lengths[some], kind="stable")]
-    tokens = ON_CPU if device.type == "cpu" else ON_GPU
+    tokens = (ON_CPU if device.type == "cpu" else ON_GPU) // width
     while len(order):
         count = max(1, tokens // rows.lengths[order[0]])
         yield {name: values.to(device) for name, values in rows.batch(order[:count]).items()}

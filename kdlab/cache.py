@@ -229,7 +229,7 @@ def _computed(teacher: PreTrainedModel, rows: Rows, some: np.ndarray, columns: S
     needs = {column.split(".")[0] for column in columns}
     readings = {(output, int(layer[0]) if layer else None) for output, *layer in (c.split(".") for c in columns)}
     body = shortcut(teacher, readings)
-    for batch in in_order(rows, device, some):
+    for batch in in_order(rows, device, some, teacher.config.hidden_size):
         with autocast(device, precision):
             seen = trace_teacher(body, batch, needs)
         numbers, real = batch["row"].cpu().numpy(), batch["attention_mask"].cpu().bool()

@@ -34,7 +34,7 @@ def predict(model: nn.Module, data: Dataset | Rows) -> Tensor:
     body = shortcut(model, LOGITS)
     try:
         logits = None
-        for batch in in_order(rows, device):
+        for batch in in_order(rows, device, width=model.config.hidden_size):
             part = trace(body, batch).logits.float().cpu()
             logits = torch.empty(len(rows), part.shape[-1]) if logits is None else logits
             logits[batch["row"].cpu()] = part

@@ -285,8 +285,8 @@ def test_the_typical_batch_is_as_long_as_the_median_one(task):
 
 def test_rows_are_taken_longest_first_as_many_as_fit(task, monkeypatch):
     rows = Rows(task["train"], 0)
-    monkeypatch.setattr(batches, "ON_CPU", 60)
-    taken = [(batch["row"].tolist(), batch["input_ids"].shape) for batch in in_order(rows)]
+    monkeypatch.setattr(batches, "ON_CPU", 60 * 16)
+    taken = [(batch["row"].tolist(), batch["input_ids"].shape) for batch in in_order(rows, width=16)]
     assert sorted(number for numbers, _ in taken for number in numbers) == list(range(len(rows)))
     assert [longest for _, (_, longest) in taken] == sorted((longest for _, (_, longest) in taken), reverse=True)
     for _, (count, longest) in taken[:-1]:
