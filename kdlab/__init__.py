@@ -16,6 +16,7 @@ Rooms, each importing only from those above it:
     models         teachers and students
     architectures  the papers' models and their figures
     layer_drop     a student that starts as some of its teacher's layers
+    sparse         a distribution over a vocabulary by a few of its tokens
     trace          one forward pass, captured
     shortcut       a model without what nobody reads
     batches        which rows go together, and how they are padded
@@ -27,6 +28,7 @@ Rooms, each importing only from those above it:
     processes      several processes at work on one run
     precision      bfloat16 where it is faster
     memory         what a run will take at most
+    cache_fill     what is kept of a teacher, computed and written
     cache          teacher outputs on disk
     run            what a run is asked to do, and what came of it
     preflight      what stops a run that cannot be right

@@ -8,6 +8,7 @@ run go on where it stopped, a cached teacher row meet its own example, and sever
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from hashlib import sha256
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from datasets import Dataset
 
 from .errors import KdlabError
+from .losses import IGNORED
 from .trace import Batch
 
 POOL = 64               # batches whose rows are sorted by length together: larger pads less and shuffles less
@@ -46,10 +48,12 @@ class Parts:
 
 
 class Rows:
-    """Encoded rows (column input_ids; token_type_ids and label if present), gathered into batches by row number.
+    """Encoded rows (column input_ids; token_type_ids, mlm_labels and label if present), gathered into batches by row
+    number.
 
-    A batch holds input_ids and attention_mask, (B, L) with L its longest row; row, (B,), the row numbers;
-    token_type_ids, (B, L), and labels, (B,), if the data have them: whole numbers for classes, else float32.
+    A batch holds input_ids and attention_mask, (B, L) with L its longest row; row, (B,), the row numbers; and if the
+    data have them token_type_ids, (B, L), mlm_labels, (B, L), of texts whose words are masked already
+    (`kdlab.masking.mask_once`), and labels, (B,): whole numbers for classes, else float32.
     """
 
     def __init__(self, dataset: Dataset, pad_id: int) -> None:
@@ -61,7 +65,13 @@ class Rows:
         table = dataset.with_format("arrow")[:]
         self.tokens, self.lengths = _flat(table["input_ids"])
         self.types = _flat(table["token_type_ids"])[0] if "token_type_ids" in table.column_names else None
-        self.starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
+        masked = "mlm_labels" in table.column_names
+        self.masked, lengths = _flat(table["mlm_labels"]) if masked else (None, self.lengths)
+        if (wrong := lengths != self.lengths).any():
+            row = int(wrong.argmax())
+            raise KdlabError(f"row {row} has {self.lengths[row]} tokens and {lengths[row]} mlm_labels; give each token "
+                             "one, -100 where it is not masked (kdlab.masking.mask_once makes them)")
+        self.starts = np.concatenate([[0], np.cumsum(self.lengths)])       # of each row's tokens, and the number of all
         self.labels = table["label"].to_numpy() if "label" in table.column_names else None
         self.pad_id = pad_id
 
@@ -85,15 +95,26 @@ class Rows:
                  "row": torch.from_numpy(numbers)}
         if self.types is not None:
             batch["token_type_ids"] = padded(self.types, 0)
+        if self.masked is not None:
+            batch["mlm_labels"] = padded(self.masked, IGNORED)
         if self.labels is not None:
             labels = torch.from_numpy(self.labels[numbers])
             batch["labels"] = labels.float() if labels.is_floating_point() else labels.long()
         return batch
 
+    @cached_property
+    def masked_starts(self) -> np.ndarray:
+        """Of the masked words of all rows, one after another: where each row's begin, and their number, (rows + 1,)."""
+        counts = np.zeros(len(self), np.int64)
+        for part, start in zip(self.masked.parts, self.masked.starts, strict=False):
+            places = start + np.flatnonzero(part != IGNORED)
+            counts += np.bincount(np.searchsorted(self.starts, places, side="right") - 1, minlength=len(self))
+        return np.concatenate([[0], np.cumsum(counts)])
+
     def fingerprint(self) -> str:
-        """A hash of what a model reads of these rows: of every token, not of labels."""
+        """A hash of what a model reads of these rows: of every token and of what is masked, not of labels."""
         digest = sha256(np.ascontiguousarray(self.lengths))
-        for values in (self.tokens, self.types):
+        for values in (self.tokens, self.types, self.masked):
             for part in values.parts if values else ():
                 digest.update(np.ascontiguousarray(part))
         return digest.hexdigest()

@@ -31,7 +31,8 @@ from .models import layers_of
 from .objectives import Objective
 from .run import Run, Stage
 from .shortcut import depth_of, shortcut
-from .trace import Batch, Trace, can_choose_places, trace, trace_teacher
+from .sparse import DistributionReading
+from .trace import WHERE, Batch, Trace, can_choose_places, places_of, trace, trace_teacher
 
 PROBES_PER_RUN = 60
 TRACKERS = ("tensorboard", "wandb")
@@ -52,7 +53,8 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
     probes      encoded rows whose logits are recorded as training goes on (`Run.probe_logits`)
     keep_weights  whether the student's weights are kept too whenever the probes are looked at (`Run.weights`)
     cache       a folder for what the terms read of the teacher (`kdlab.cache`), so that it reads each row once; used if
-                no stage changes the texts and it fits the cache's limit. `Run.report` says what was done
+                no stage changes the texts and it fits the cache's limit; of a language model's distributions it keeps
+                a few tokens (`kdlab.sparse`). `Run.report` says what was done
     checkpoint  a folder to save progress in every `checkpoint_every` steps; the same call goes on
                 from what it finds there, to the same numbers as an undisturbed run
     precision   "no" (float32), "bf16" (autocast), or "auto": for each model what is faster here, by a short
@@ -96,7 +98,7 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
         run.precision = processes.agreed(_faster_precisions(models, example, stages, theirs))
     autocast = precisions.autocast(device, run.precision["student"])
     read_teacher, source = _teacher_reader(teacher, theirs or rows, stages, cache, run.precision.get("teacher", ""),
-                                           own_tokens=theirs is not None)
+                                           own_tokens=theirs is not None, choosing=can_choose_places(student))
     total = sum(stage.steps for stage in stages)
     look = _prober(student, probes, run, total, keep_weights)
     began, began_at, was_training, ended = time.perf_counter(), run.steps, student.training, False
@@ -197,7 +199,7 @@ def _prepared(batch: Batch, stage: Stage, choosing: bool) -> Batch:
     """As the stage changes it, and with the places where a language model's logits are read."""
     if stage.transform:
         batch = stage.transform(batch)
-    places = stage.objective.places(batch) if choosing else None
+    places = places_of(stage.objective.logits_at, batch) if choosing else None
     return batch if places is None else {**batch, "places": places}
 
 
@@ -229,23 +231,29 @@ def _schedule(optimizer: torch.optim.Optimizer, stage: Stage, done: int) -> LRSc
 
 def _teacher_reader(teacher: PreTrainedModel | None, rows: Rows, stages: Sequence[Stage],
                     cache: str | Path | TeacherCache | None, precision: str,
-                    own_tokens: bool = False) -> tuple[TeacherReader, str]:
+                    own_tokens: bool = False, choosing: bool = False) -> tuple[TeacherReader, str]:
     """How batches meet the teacher, and the same in words for the report.
 
-    rows: as the teacher reads them; own_tokens: whether that is by a tokenizer of its own.
+    rows: as the teacher reads them; own_tokens: whether that is by a tokenizer of its own; choosing: whether a language
+    model's logits are computed at some places only.
     """
     readings = set().union(*(stage.objective.reads_teacher() for stage in stages))
     if teacher is None or not readings:
         return (lambda batch, needs: None), "none"
+    of_words = ("logits", None) in readings and teacher.get_output_embeddings() is not None
+    vocabulary = _vocabulary(stages) if of_words and choosing and can_choose_places(teacher) else None
     if cache is None:
         why = ""
     elif any(stage.transform for stage in stages):
         why = "; a cache is of no use, since the texts are changed every time"
+    elif of_words and not vocabulary:
+        why = "; of a language model's logits a cache keeps distributions at one temperature, and more of them is read"
     else:
         cache = cache if isinstance(cache, TeacherCache) else TeacherCache(cache)
-        if cache.fits(teacher, rows, readings):
-            stored, found = cache.open(teacher, rows, readings, precision)
-            return (lambda batch, needs: stored(batch)), f"cache, {'found' if found else 'filled'} in {cache.root}"
+        if cache.fits(teacher, rows, readings, vocabulary):
+            stored, found = cache.open(teacher, rows, readings, precision, vocabulary)
+            where = f"cache, {'found' if found else 'filled'} in {cache.root}{stored.told()}"
+            return (lambda batch, needs: stored(batch)), where
         why = f"; a cache would take more than its {cache.limit:g} GiB"
     body, depth = shortcut(teacher, readings), depth_of(readings)
     part = "" if body is teacher or depth is None else f", its first {depth} layers"
@@ -257,6 +265,16 @@ def _teacher_reader(teacher: PreTrainedModel | None, rows: Rows, stages: Sequenc
         with precisions.autocast(batch["row"].device, precision):
             return trace_teacher(body, batch, needs) if needs else None
     return live, f"live{part}{why}"
+
+
+def _vocabulary(stages: Sequence[Stage]) -> DistributionReading | None:
+    """How the stages read a language model's logits, if that is as distributions at one temperature, not everywhere."""
+    asked = [stage.objective for stage in stages if "logits" in stage.objective.teacher_needs]
+    where = max((objective.logits_at for objective in asked), key=WHERE.index)
+    temperatures = {T for objective in asked for T in objective.temperatures or {None}}
+    if where == "everywhere" or None in temperatures or len(temperatures) > 1:
+        return None
+    return DistributionReading(where, *temperatures)
 
 
 def _prober(student: PreTrainedModel, probes: Dataset | None, run: Run, total: int,

@@ -33,6 +33,18 @@ def soft_targets(student_logits: Tensor, teacher_logits: Tensor, T: float = 2.0,
     return T**2 * kl_divergence(teacher_logits.detach() / T, student_logits / T, mask)
 
 
+def sparse_soft_targets(student_logits: Tensor, classes: Tensor, weights: Tensor, entropy: Tensor, T: float = 2.0,
+                        mask: Tensor | None = None) -> Tensor:
+    r"""Soft-target loss with a teacher's distribution of which a few classes are known: T^2 (-sum_i w_i log q_i - H).
+
+    With weights that are the teacher's p in the mean, such as those of `kdlab.sparse`, this is `soft_targets` in the
+    mean, gradient and all; with all classes and p itself it is the same. By chance it may fall below 0.
+    Shapes: student (..., V), classes and weights (..., n), mask and entropy H (...), which is the teacher's at T.
+    """
+    log_q = F.log_softmax(_wide(student_logits) / T, dim=-1).gather(-1, classes)
+    return T**2 * mean_over(-(_wide(weights) * log_q).sum(dim=-1) - _wide(entropy), mask)
+
+
 def kl_divergence(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""KL(p || q) = sum_c p_c (log p_c - log q_c) in nats, p and q given by logits (..., C).
 

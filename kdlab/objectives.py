@@ -9,20 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from . import losses
 from .errors import KdlabError
-from .trace import Batch, Reading, Trace
+from .sparse import SparseTargets
+from .trace import WHERE, Batch, Reading, Trace, places_of
 
 
 class Term(nn.Module):
     """A named, weighted loss. A module, so that a term may own parameters (a learned projection).
 
     A subclass sets what it reads and computes its loss in `forward(student, teacher, batch)`. If it also says which
-    layers it reads hidden states or attention of, no more of the models is run than that.
+    layers it reads hidden states or attention of, no more of the models is run than that; if it says where it reads a
+    language model's logits, and all terms do, they are computed there only, (N, V), and `at_places` picks what belongs
+    to them; if it asks no more of the teacher's logits than a distribution, a cache may hand it `SparseTargets`.
     """
 
     student_needs: frozenset[str] = frozenset({"logits"})
@@ -30,6 +32,8 @@ class Term(nn.Module):
     student_layers: frozenset[int] | None = None        # None: any
     teacher_layers: frozenset[int] | None = None
     batch_needs: frozenset[str] = frozenset()
+    logits_at: str = "everywhere"                       # of `kdlab.trace.WHERE`
+    temperatures: frozenset[float] | None = None        # of the teacher's distribution; None: its logits themselves
 
     def __init__(self, name: str, weight: float = 1.0) -> None:
         super().__init__()
@@ -42,13 +46,6 @@ class Term(nn.Module):
 
     def check(self, student: PreTrainedConfig, teacher: PreTrainedConfig) -> None:
         """Raise `KdlabError` where the term cannot compare these two models; called before the first step."""
-
-    def places(self, batch: Batch) -> Tensor | None:
-        """Where a language model's logits are read, (B, L), true at each such token; None: everywhere.
-
-        Where all terms say so, logits are computed there only, (N, V), and `at_places` picks what belongs to them.
-        """
-        return None
 
     def reads_student(self) -> set[Reading]:
         return _readings(self.student_needs, self.student_layers)
@@ -88,16 +85,21 @@ class SoftTargets(Term):
         if only_masked:
             self.batch_needs = frozenset({"mlm_labels"})
 
-    def places(self, batch: Batch) -> Tensor | None:
-        if self.only_masked:
-            return batch["mlm_labels"] != losses.IGNORED
-        return batch["attention_mask"].bool()
+    @property
+    def logits_at(self) -> str:
+        return "masked words" if self.only_masked else "tokens"
+
+    @property
+    def temperatures(self) -> frozenset[float]:
+        return frozenset({self.T})
 
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
         if student.logits.shape[-1] == 1:
             return losses.squared_error(student.logits, teacher.logits.squeeze(-1))
         of_tokens = student.logits.dim() == 3 or "places" in batch
-        mask = at_places(self.places(batch), batch) if of_tokens else None
+        mask = at_places(places_of(self.logits_at, batch), batch) if of_tokens else None
+        if isinstance(known := teacher.logits, SparseTargets):
+            return losses.sparse_soft_targets(student.logits, known.classes, known.weights, known.entropy, self.T, mask)
         return losses.soft_targets(student.logits, teacher.logits, self.T, mask)
 
 
@@ -150,12 +152,10 @@ class MaskedLM(Term):
     """
 
     batch_needs = frozenset({"mlm_labels"})
+    logits_at = "masked words"
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__("masked LM", weight)
-
-    def places(self, batch: Batch) -> Tensor | None:
-        return batch["mlm_labels"] != losses.IGNORED
 
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
         return losses.hard_labels(student.logits, at_places(batch["mlm_labels"], batch))
@@ -191,12 +191,17 @@ class Objective(nn.Module):
     def reads_teacher(self) -> set[Reading]:
         return set().union(*(term.reads_teacher() for term in self.terms))
 
-    def places(self, batch: Batch) -> Tensor | None:
-        """Where any term reads a language model's logits, (B, L); None: everywhere."""
-        asked = [term.places(batch) for term in self.terms if "logits" in term.student_needs | term.teacher_needs]
-        if not asked or any(one is None for one in asked):
-            return None
-        return torch.stack(asked).any(dim=0)
+    @property
+    def logits_at(self) -> str:
+        """Where any term reads a language model's logits (of `kdlab.trace.WHERE`)."""
+        asked = [term.logits_at for term in self.terms if "logits" in term.student_needs | term.teacher_needs]
+        return max(asked, key=WHERE.index, default="everywhere")
+
+    @property
+    def temperatures(self) -> frozenset[float] | None:
+        """Those at which terms read the teacher's distribution; None: one of them reads its logits themselves."""
+        asked = [term.temperatures for term in self.terms if "logits" in term.teacher_needs]
+        return None if None in asked else frozenset().union(*asked)
 
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch) -> dict[str, Tensor]:
         """Each term's loss before weighting, by name, and "loss", the weighted sum."""

@@ -14,6 +14,7 @@ from torch import nn
 
 from .batches import Rows
 from .errors import KdlabError
+from .masking import Masking
 from .models import fingerprint
 from .run import Stage
 
@@ -29,6 +30,8 @@ def check(student: nn.Module, teacher: nn.Module | None, rows: Rows, stages: Seq
     for stage in stages:
         _check_stage(stage, student, teacher, rows)
     _check_rows("student", student, rows)
+    if rows.masked is not None:
+        _check_masked_words(student, rows)
     if teacher is None or not any(stage.objective.teacher_needs for stage in stages):
         return
     if teacher is student:
@@ -92,9 +95,12 @@ def _check_stage(stage: Stage, student: nn.Module, teacher: nn.Module | None, ro
         if "labels" in term.batch_needs and rows.labels is None:
             raise KdlabError(f"the term '{term.name}' needs labels and the data have none; use a labelled "
                              "split, or soft targets alone")
-        if "mlm_labels" in term.batch_needs and stage.transform is None:
+        if "mlm_labels" in term.batch_needs and stage.transform is None and rows.masked is None:
             raise KdlabError(f"the term '{term.name}' needs masked words and stage '{stage.name}' masks "
-                             "none; give the stage transform=Masking(...)")
+                             "none; give the stage transform=Masking(...), or data of kdlab.masking.mask_once")
+        if isinstance(stage.transform, Masking) and rows.masked is not None:
+            raise KdlabError(f"stage '{stage.name}' masks words, and the data have masked ones already (mlm_labels); "
+                             "leave out transform=, or take the texts unmasked")
 
 
 def _check_rows(who: str, model: nn.Module, rows: Rows) -> None:
@@ -123,6 +129,16 @@ def _check_rows(who: str, model: nn.Module, rows: Rows) -> None:
         row = int(wrong.argmax())
         raise KdlabError(f"row {row} has the label {rows.labels[row]} and the {who} knows the labels 0 to "
                          f"{config.num_labels - 1}; correct the label or the number of labels")
+
+
+def _check_masked_words(student: nn.Module, rows: Rows) -> None:
+    if rows.masked_starts[-1] == 0:
+        raise KdlabError("no word is masked: all mlm_labels are -100; give masked words their token ids "
+                         "(kdlab.masking.mask_once does)")
+    vocabulary, largest = student.config.vocab_size, max(int(part.max()) for part in rows.masked.parts if len(part))
+    if largest >= vocabulary:
+        raise KdlabError(f"a masked word has the id {largest} and the student's vocabulary ends at {vocabulary - 1}; "
+                         "mask texts that are encoded with the student's tokenizer")
 
 
 def stop_unless_finite(parts: dict[str, float], step: int) -> None:

@@ -25,11 +25,14 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .errors import KdlabError
+from .losses import IGNORED
+from .sparse import SparseTargets
 
 Batch = dict[str, Tensor]
 Reading = tuple[str, int | None]    # an output (of `OUTPUTS`) and the layer it is read of; None: all there is of it
 MODEL_INPUTS = ("input_ids", "attention_mask")
 OUTPUTS = ("logits", "hidden_states", "attention")
+WHERE = ("masked words", "tokens", "everywhere")    # where a language model's logits are read, each part of the next
 FAMILIES = ("bert", "distilbert", "roberta", "mobilebert")   # where capturing attention is tested
 
 
@@ -51,12 +54,13 @@ class Attention:
 class Trace:
     """What one forward pass computed; a field is None unless it was asked for.
 
-    logits         (B, C) from a classifier; (B, L, V) from a masked language model, or (N, V) at N chosen places
+    logits         (B, C) from a classifier; (B, L, V) from a masked language model, or (N, V) at N chosen places; a
+                   cache has `SparseTargets` instead of these
     hidden_states  a tuple of layers + 1 tensors (B, L, width); the embeddings' output comes first
     attention      a tuple of one `Attention` a layer
     """
 
-    logits: Tensor | None = None
+    logits: Tensor | SparseTargets | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attention: tuple[Attention, ...] | None = None
 
@@ -90,6 +94,13 @@ def trace(model: nn.Module, batch: Batch, needs: Collection[str] = ("logits",)) 
     return Trace(logits=logits,
                  hidden_states=out.hidden_states if "hidden_states" in needs else None,
                  attention=tuple(attention) if attention is not None else None)
+
+
+def places_of(where: str, batch: Batch) -> Tensor | None:
+    """The places, (B, L), of a batch that `where` (of `WHERE`) speaks of, true there; None: everywhere."""
+    if where == "everywhere":
+        return None
+    return batch["attention_mask"].bool() if where == "tokens" else batch["mlm_labels"] != IGNORED
 
 
 @torch.no_grad()

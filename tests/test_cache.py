@@ -13,15 +13,20 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, opinionated
 from datasets import Dataset
 
-from kdlab import cache
+from kdlab import cache_fill
 from kdlab.batches import Rows
 from kdlab.cache import TeacherCache
+from kdlab.cache_fill import Kept, columns_of
+from kdlab.errors import KdlabError
 from kdlab.files import replaced_folder
+from kdlab.masking import Masking, mask_once
 from kdlab.measure import predict
-from kdlab.trace import trace_teacher
+from kdlab.models import new_masked_lm
+from kdlab.sparse import DistributionReading, sparse_targets
+from kdlab.trace import places_of, trace_teacher
 
 
 @pytest.fixture
@@ -42,6 +47,15 @@ def look(teacher, rows, root, readings=LOGITS, **options):
     return stored(rows.batch(list(range(len(rows))))), found, bool(asked)
 
 
+def in_small_chunks(monkeypatch):
+    monkeypatch.setattr(cache_fill, "CHUNK_MIB", 0)      # as few rows at a time as there may be
+    monkeypatch.setattr(cache_fill, "ROWS_EACH", 16)
+
+
+def expected_bytes(teacher, rows, readings):
+    return Kept(columns_of(teacher, readings), None).bytes(teacher, rows)
+
+
 def test_the_second_time_the_teacher_is_not_asked(teacher, rows, tmp_path):
     first, found, asked = look(teacher, rows, tmp_path)
     assert not found and asked
@@ -53,8 +67,7 @@ def test_the_second_time_the_teacher_is_not_asked(teacher, rows, tmp_path):
 @pytest.mark.parametrize("chunk", ["one", "many"])
 def test_hidden_states_and_attention_are_those_of_the_teacher(teacher, rows, tmp_path, monkeypatch, chunk):
     if chunk == "many":
-        monkeypatch.setattr(cache, "CHUNK_MIB", 0)      # as few rows at a time as there may be
-        monkeypatch.setattr(cache, "ROWS_EACH", 16)
+        in_small_chunks(monkeypatch)
     seen, *_ = look(teacher, rows, tmp_path, INSIDE)
     (file,) = tmp_path.glob("*/tokens-*.arrow")
     batches = pa.ipc.open_file(str(file)).num_record_batches
@@ -75,14 +88,76 @@ def test_hidden_states_and_attention_are_those_of_the_teacher(teacher, rows, tmp
 def test_a_size_is_foretold_and_what_would_not_fit_is_not_kept(teacher, rows, tmp_path):
     look(teacher, rows, tmp_path, INSIDE)
     (entry,) = TeacherCache(tmp_path).entries()
-    expected = cache.expected_bytes(teacher, rows, INSIDE)
+    expected = expected_bytes(teacher, rows, INSIDE)
     assert expected < entry.bytes < 1.1 * expected + 5_000
     assert TeacherCache(tmp_path, 1.01 * expected / 2**30).fits(teacher, rows, INSIDE)
     assert not TeacherCache(tmp_path, 0.99 * expected / 2**30).fits(teacher, rows, INSIDE)
 
 
+@pytest.fixture
+def masked_rows(task):
+    texts = task["transfer"]
+    return Rows(mask_once(texts, Masking(task.tokenizer, Rows(texts, 0))), 0)
+
+
+@pytest.fixture
+def bert(task):
+    return opinionated(new_masked_lm(task.tokenizer, 2, 32, seed=3), 3)
+
+
+@pytest.mark.parametrize("chunk", ["one", "many"])
+@pytest.mark.parametrize("where", ["tokens", "masked words"])
+def test_of_a_language_model_s_distributions_a_few_tokens_are_kept_where_they_are_read(bert, masked_rows, tmp_path,
+                                                                                      monkeypatch, where, chunk):
+    if chunk == "many":
+        in_small_chunks(monkeypatch)
+    reading, cached = DistributionReading(where, 2.0), TeacherCache(tmp_path, likeliest=10, drawn=6)
+    stored, found = cached.open(bert, masked_rows, LOGITS | {("hidden_states", 1)}, vocabulary=reading)
+    assert not found
+    (file,) = tmp_path.glob("*/places-*.arrow")
+    assert pa.ipc.open_file(str(file)).num_record_batches == (1 if chunk == "one" else -(-len(masked_rows) // 16))
+    every = masked_rows.batch(list(range(len(masked_rows))))
+    asked = places_of(where, every)
+    live = trace_teacher(bert, {**every, "places": asked}, ("logits", "hidden_states"))
+    expected = sparse_targets(live.logits, 2.0, torch.arange(int(asked.sum())), 10, 6)
+    some = torch.tensor([7, 0, 599, 31])
+    batch = masked_rows.batch(some)
+    # a term may read fewer places than are kept for all of them
+    for places in (places_of(where, batch), places_of("masked words", batch)):
+        seen = stored({**batch, "places": places})
+        numbers = (asked.flatten().cumsum(0).view_as(asked) - 1)[some][:, :places.shape[1]][places]
+        assert (seen.logits.classes == expected.classes[numbers]).double().mean() > 0.999   # ties, in the last bit
+        torch.testing.assert_close(seen.logits.weights, expected.weights[numbers], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(seen.logits.entropy, expected.entropy[numbers], rtol=1e-4, atol=1e-4)
+    real = batch["attention_mask"].bool()
+    torch.testing.assert_close(seen.hidden_states[1][real], live.hidden_states[1][some][:, :real.shape[1]][real])
+    mass = expected.weights[:, :10].sum(-1).mean().item()
+    assert stored.told().startswith("; of each distribution the 10 likeliest tokens (")
+    assert float(stored.told().split("(")[1].split("%")[0]) / 100 == pytest.approx(mass, abs=0.02)
+    (entry,) = cached.entries()
+    size = Kept(("hidden_states.1", "logits"), reading, 10, 6).bytes(bert, masked_rows)
+    assert size == 4 * (masked_rows.starts[-1] * 32 + asked.sum().item() * (2 * 16 + 1))
+    assert size < entry.bytes < 1.1 * size + 5_000 + (40_000 if chunk == "many" else 0)
+    assert entry.columns == ("hidden_states.1", f"10 + 6 tokens of the distributions at T = 2 of {where}")
+
+
+def test_another_way_of_reading_or_of_keeping_distributions_is_another_entry(bert, masked_rows, tmp_path):
+    def opened(where="tokens", T=2.0, **kept):
+        return TeacherCache(tmp_path, **kept).open(bert, masked_rows, LOGITS, vocabulary=DistributionReading(where, T))
+    assert not opened()[1] and opened()[1]
+    for other in ({"T": 1.0}, {"where": "masked words"}, {"likeliest": 3}, {"drawn": 3}):
+        assert not opened(**other)[1], other
+        assert opened(**other)[1], other
+
+
+def test_a_cache_that_would_keep_nothing_is_refused(tmp_path):
+    for wrong in ({"likeliest": -1}, {"drawn": 0}):
+        with pytest.raises(KdlabError, match="give 0 or more, and 1 or more"):
+            TeacherCache(tmp_path, **wrong)
+
+
 def test_the_longest_unused_make_room(teacher, rows, tmp_path):
-    size = cache.expected_bytes(teacher, rows, INSIDE) / 2**30
+    size = expected_bytes(teacher, rows, INSIDE) / 2**30
     for readings in (LOGITS, INSIDE, LOGITS):
         look(teacher, rows, tmp_path, readings)
         time.sleep(0.01)

@@ -9,6 +9,7 @@ from itertools import islice
 
 import pytest
 import torch
+from conftest import opinionated
 from safetensors import safe_open
 
 from kdlab import batches, precision
@@ -17,11 +18,11 @@ from kdlab.batches import LengthBatches, Rows, in_order, shuffled, typical_batch
 from kdlab.cache import TeacherCache
 from kdlab.distill import Run, Stage, distill
 from kdlab.errors import KdlabError
-from kdlab.intermediate import HiddenStates
-from kdlab.masking import Masking
+from kdlab.intermediate import HiddenCosine, HiddenStates
+from kdlab.masking import Masking, mask_once
 from kdlab.measure import predict
 from kdlab.models import fingerprint, new_classifier, new_masked_lm
-from kdlab.objectives import HardLabels, MaskedLM, Objective, SoftTargets, Term
+from kdlab.objectives import Custom, HardLabels, MaskedLM, Objective, SoftTargets, Term
 from kdlab.trace import trace, trace_teacher
 
 
@@ -112,6 +113,41 @@ def test_same_numbers_with_and_without_the_cache(task, teacher, tmp_path):
     assert live.history["loss"] == pytest.approx(found.history["loss"], rel=1e-4)
     rows = task["validation"]
     torch.testing.assert_close(predict(live_model, rows), predict(found_model, rows), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("terms", ["DistilBERT", "MobileBERT"])
+def test_a_language_model_s_numbers_are_the_same_from_a_cache_of_all_tokens(task, tmp_path, terms):
+    texts = task["transfer"]
+    data = mask_once(texts, Masking(task.tokenizer, Rows(texts, 0)))
+
+    def run(**options):
+        student, bert = (new_masked_lm(task.tokenizer, 1, 32, dropout=0.0, seed=i) for i in (1, 2))
+        objective = Objective({"DistilBERT": [SoftTargets(5), MaskedLM(2), HiddenCosine(((1, 1),))],
+                               "MobileBERT": [SoftTargets(0.5, 1.0, only_masked=True), MaskedLM(0.5)]}[terms])
+        done = distill(student, data, Stage(objective, 12, 32), opinionated(bert, 3), progress=False, **options)
+        return done.history["loss"], done.report["teacher"]
+
+    live, whole, few = (run(**options) for options in (
+        {}, {"cache": TeacherCache(tmp_path, likeliest=len(task.tokenizer))}, {"cache": tmp_path}))
+    assert live[1] == "live" and whole[1] == f"cache, filled in {tmp_path}; distributions in whole"
+    assert whole[0] == pytest.approx(live[0], rel=1e-4)
+    assert "; of each distribution the 32 likeliest tokens" in few[1] and few[1].endswith("and 32 of the others")
+    assert few[0] == pytest.approx(live[0], rel=0.05) and few[0] != pytest.approx(live[0], rel=1e-4)
+
+
+def test_logits_of_a_language_model_that_a_term_reads_themselves_are_not_cached(task, tmp_path):
+    texts = task["transfer"].select(range(40))
+    data = mask_once(texts, Masking(task.tokenizer, Rows(texts, 0)))
+    whole = Custom(lambda s, t, b: (s.logits - t.logits).square().mean(), name="logits")
+
+    def source(*stages):
+        student, bert = (new_masked_lm(task.tokenizer, 1, 32, seed=i) for i in (1, 2))
+        stages = [Stage(Objective(terms), 2) for terms in stages]
+        return distill(student, data, stages, bert, cache=tmp_path, progress=False).report["teacher"]
+    for stages in ([[whole]], [[SoftTargets(), whole]], [[SoftTargets(T=2.0)], [SoftTargets(T=1.0)]]):
+        assert source(*stages).startswith("live; of a language model's logits a cache keeps distributions"), stages
+    assert source([SoftTargets(only_masked=True), MaskedLM()], [SoftTargets()]).startswith("cache, filled")
+    assert source([MaskedLM()], [SoftTargets()]).startswith("cache, found"), "both read distributions of all tokens"
 
 
 def test_the_report_says_what_became_of_the_teacher(task, teacher, tmp_path):

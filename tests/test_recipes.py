@@ -70,6 +70,17 @@ def test_distilbert_from_pretrained_teacher_to_classifier(task, bert, teacher):
     assert all(torch.equal(weight, before[name]) for name, weight in bert.state_dict().items())
 
 
+def test_texts_masked_once_let_the_recipes_use_a_cache(task, bert, ib_bert, tmp_path):
+    _, run = distilbert.general(task, bert, 3, masked_copies=2, cache=tmp_path / "one", progress=False)
+    assert run.report["teacher"].startswith("cache, filled") and run.report["rows"] == 2 * len(task["transfer"])
+    mobile = mobilebert.new_student(ib_bert, **MOBILE)
+    _, run = mobilebert.general(task, ib_bert, 0, 3, student=mobile, masked_copies=1, cache=tmp_path / "two",
+                                progress=False)
+    assert run.report["teacher"].startswith("cache, filled") and run.report["rows"] == len(task["transfer"])
+    _, run = distilbert.general(task, bert, 3, cache=tmp_path / "one", progress=False)
+    assert "changed every time" in run.report["teacher"]
+
+
 def test_soft_targets_of_language_models_read_real_tokens_or_the_masked_ones(task, bert, masking):
     from kdlab import losses
     from kdlab.trace import trace, trace_teacher

@@ -22,6 +22,7 @@ whole run is a few hundred steps.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from transformers import BertForMaskedLM, DistilBertForMaskedLM, PreTrainedModel
@@ -31,7 +32,7 @@ from ..distill import Run, Stage, distill
 from ..intermediate import HiddenCosine
 from ..layer_drop import layer_drop
 from ..layer_map import last
-from ..masking import Masking
+from ..masking import Masking, mask_once
 from ..models import classifier_from
 from ..objectives import HardLabels, MaskedLM, Objective, SoftTargets
 from ..tasks import Task
@@ -69,15 +70,19 @@ def task_stage(steps: int, distilled: bool, **settings) -> Stage:
 
 def general(task: Task, teacher: BertForMaskedLM, steps: int, student: DistilBertForMaskedLM | None = None,
             objective: Objective | None = None, seed: int = 0, learning_rate: float = 2e-3, batch_size: int = 64,
-            **options) -> tuple[DistilBertForMaskedLM, Run]:
+            masked_copies: int = 0, **options) -> tuple[DistilBertForMaskedLM, Run]:
     """Sections 2 and 3 on the task's transfer split: a student of half the teacher's layers, task-agnostic.
 
-    student: another one than layer-drop's, such as one with random weights. `options` go to `distill`.
+    student: another one than layer-drop's, such as one with random weights. masked_copies: of each text so many,
+    masked once (`kdlab.masking.mask_once`) instead of anew every time, which is what a `cache=` needs to be of use.
+    `options` go to `distill`.
     """
     student = layer_drop(teacher) if student is None else student
     texts = task["transfer"]
     stage = general_stage(student, teacher, Rows(texts, task.tokenizer.pad_token_id), task.tokenizer, steps,
                           objective, learning_rate=learning_rate, batch_size=batch_size)
+    if masked_copies:
+        texts, stage = mask_once(texts, stage.transform, masked_copies, seed), replace(stage, transform=None)
     return student, distill(student, texts, stage, teacher, seed=seed, **options)
 
 

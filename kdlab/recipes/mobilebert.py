@@ -24,6 +24,8 @@ one segment. Teacher weights were never released, so `kdlab.recipes.teacher` mak
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from ..architectures import mobilebert_config
@@ -32,7 +34,7 @@ from ..distill import Run, Stage, distill
 from ..errors import KdlabError
 from ..intermediate import AttentionProbabilities, HiddenStates
 from ..layer_map import LayerMap, bottom
-from ..masking import Masking
+from ..masking import Masking, mask_once
 from ..models import new_model
 from ..objectives import MaskedLM, Objective, SoftTargets, Term
 from ..tasks import Task
@@ -101,11 +103,16 @@ def _progressive_rates(block: int) -> tuple[tuple[str, float], ...]:
 def general(task: Task, teacher: PreTrainedModel, transfer_steps: int, pretraining_steps: int,
             strategy: str = "progressive", student: PreTrainedModel | None = None, parts: tuple[str, ...] = TRANSFERS,
             distilled: bool = True, seed: int = 0, learning_rate: float = 2e-3, batch_size: int = 64,
-            **options) -> tuple[PreTrainedModel, Run]:
-    """A task-agnostic MobileBERT on the task's transfer split. `options` go to `distill`."""
+            masked_copies: int = 0, **options) -> tuple[PreTrainedModel, Run]:
+    """A task-agnostic MobileBERT on the task's transfer split. `options` go to `distill`.
+
+    masked_copies: of each text so many, masked once instead of anew every time, which is what a `cache=` needs.
+    """
     student = new_student(teacher, seed) if student is None else student
     texts = task["transfer"]
     masking = Masking(task.tokenizer, Rows(texts, task.tokenizer.pad_token_id), rate=0.15, smoothing=0.7)
     plan = stages(student, strategy, transfer_steps, pretraining_steps, masking, parts, distilled,
                   learning_rate=learning_rate, batch_size=batch_size)
+    if masked_copies:
+        texts, plan = mask_once(texts, masking, masked_copies, seed), [replace(stage, transform=None) for stage in plan]
     return student, distill(student, texts, plan, teacher, seed=seed, **options)
