@@ -20,6 +20,7 @@ from torch import Tensor
 
 LIKELIEST = DRAWN = 32
 GOLDEN = (5**0.5 - 1) / 2       # its multiples, less their whole parts, are spread evenly over 0 to 1
+BELOW_ONE = 1 - 2**-23          # a rounded tooth of 1 would hit the last token, whatever it weighs
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def sparse_targets(logits: Tensor, T: float, numbers: Tensor, likeliest: int = L
         others = p.scatter(-1, classes, 0.0).cumsum(dim=-1)
         total = others[:, -1:]
         # systematic sampling: a comb of even teeth, laid by chance over the sums, hits a token as often as it weighs
-        teeth = (torch.arange(drawn, device=p.device) + (numbers.double() * GOLDEN % 1).float()[:, None]) / drawn
+        chance = (numbers.double() * GOLDEN % 1).float()[:, None]
+        teeth = ((torch.arange(drawn, device=p.device) + chance) / drawn).clamp(max=BELOW_ONE)
         hit = torch.searchsorted(others, teeth * total, right=True).clamp(max=p.shape[-1] - 1)
         weights = torch.cat([weights, (total / drawn).expand(-1, drawn)], dim=-1)
         classes = torch.cat([classes, hit], dim=-1)

@@ -210,8 +210,8 @@ def test_pairs_are_encoded_as_the_tokenizer_does_it_and_reach_the_model(pairs):
 def test_a_pairs_task_from_file_to_report(pairs, tmp_path):
     assert main(["distill", "--data", str(pairs / "train.jsonl"), "--eval", str(pairs / "dev.jsonl"), "--text", "left",
                  "--pair", "right", "--out", str(tmp_path / "out"), *QUICK, "--teacher-layers", "2",
-                 "--teacher-width", "64", "--teacher-epochs", "12", "--student-epochs", "12",
-                 "--teacher-learning-rate", "2e-3"]) == 0
+                 "--teacher-width", "64", "--teacher-epochs", "12", "--teacher-learning-rate", "2e-3",
+                 "--student-layers", "2", "--student-epochs", "12", "--student-learning-rate", "1e-3"]) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["scores"]["teacher"]["accuracy"]["mean"] > 0.9
     assert report["scores"]["student, with teacher"]["accuracy"]["mean"] > 0.85

@@ -24,7 +24,8 @@ def test_weights_are_a_distribution_that_keeps_the_likeliest_and_their_rest(seed
     torch.testing.assert_close(kept.weights[:, :count], values[:, :count])
     torch.testing.assert_close(p.gather(-1, kept.classes[:, :count]), values[:, :count])
     assert kept.classes.shape[-1] == (vocabulary if likeliest >= vocabulary else likeliest + drawn)
-    for row, others in zip(kept.classes, kept.classes[:, count:], strict=True):
+    for row, weights in zip(kept.classes, kept.weights, strict=True):
+        others = row[count:][weights[count:] > 0]
         assert not set(row[:count].tolist()) & set(others.tolist()), "what is kept for itself is not drawn as well"
 
 
