@@ -144,7 +144,9 @@ def test_logits_of_a_language_model_that_a_term_reads_themselves_are_not_cached(
         student, bert = (new_masked_lm(task.tokenizer, 1, 32, seed=i) for i in (1, 2))
         stages = [Stage(Objective(terms), 2) for terms in stages]
         return distill(student, data, stages, bert, cache=tmp_path, progress=False).report["teacher"]
-    for stages in ([[whole]], [[SoftTargets(), whole]], [[SoftTargets(T=2.0)], [SoftTargets(T=1.0)]]):
+    of_tokens = Custom(lambda s, t, b: (s.logits - t.logits).square().mean(), name="logits of tokens")
+    of_tokens.logits_at = "tokens"
+    for stages in ([[whole]], [[of_tokens]], [[SoftTargets(), whole]], [[SoftTargets(T=2.0)], [SoftTargets(T=1.0)]]):
         assert source(*stages).startswith("live; of a language model's logits a cache keeps distributions"), stages
     assert source([SoftTargets(only_masked=True), MaskedLM()], [SoftTargets()]).startswith("cache, filled")
     assert source([MaskedLM()], [SoftTargets()]).startswith("cache, found"), "both read distributions of all tokens"
