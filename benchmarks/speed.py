@@ -214,7 +214,8 @@ def table(kind: str, rows: dict[str, list[tuple[float, float]]], texts: int) -> 
     if ONCE in rows and ratios:
         best = min(ratios, key=lambda name: ratios[name][0])
         each = [one[0] / s for one, (s, _) in zip(rows[ONCE], rows[best], strict=True)]
-        figures[f"{kind}_masked_once_ratio"] = statistics.median(each)
+        if quality[ONCE] >= quality["kdlab"] - POINT:
+            figures[f"{kind}_masked_once_ratio"] = statistics.median(each)
         print(f"{ONCE}, against {best}: {statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})")
     figures.setdefault(f"{kind}_ratio", figures.get(f"{kind}_ratio_of_all", math.nan))      # none counts
     return figures

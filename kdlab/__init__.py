@@ -31,6 +31,7 @@ Rooms, each importing only from those above it:
     cache_fill     what is kept of a teacher, computed and written
     cache          teacher outputs on disk
     run            what a run is asked to do, and what came of it
+    reading        how batches meet the teacher: from its cache, or live
     preflight      what stops a run that cannot be right
     checkpoint     a run's progress on disk
     interrupt      the stop button

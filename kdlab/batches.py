@@ -65,15 +65,18 @@ class Rows:
         table = dataset.with_format("arrow")[:]
         self.tokens, self.lengths = _flat(table["input_ids"])
         self.types = _flat(table["token_type_ids"])[0] if "token_type_ids" in table.column_names else None
-        masked = "mlm_labels" in table.column_names
-        self.masked, lengths = _flat(table["mlm_labels"]) if masked else (None, self.lengths)
-        if (wrong := lengths != self.lengths).any():
-            row = int(wrong.argmax())
-            raise KdlabError(f"row {row} has {self.lengths[row]} tokens and {lengths[row]} mlm_labels; give each token "
-                             "one, -100 where it is not masked (kdlab.masking.mask_once makes them)")
+        self.mlm_labels = self._labels_of_tokens(table) if "mlm_labels" in table.column_names else None
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)])       # of each row's tokens, and the number of all
         self.labels = table["label"].to_numpy() if "label" in table.column_names else None
         self.pad_id = pad_id
+
+    def _labels_of_tokens(self, table: pa.Table) -> Parts:
+        labels, lengths = _flat(table["mlm_labels"])
+        if (wrong := lengths != self.lengths).any():
+            row = int(wrong.argmax())
+            raise KdlabError(f"row {row} has {self.lengths[row]} tokens and {lengths[row]} mlm_labels; give each token "
+                             f"one, {IGNORED} where it is not masked (kdlab.masking.mask_once makes them)")
+        return labels
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -95,8 +98,8 @@ class Rows:
                  "row": torch.from_numpy(numbers)}
         if self.types is not None:
             batch["token_type_ids"] = padded(self.types, 0)
-        if self.masked is not None:
-            batch["mlm_labels"] = padded(self.masked, IGNORED)
+        if self.mlm_labels is not None:
+            batch["mlm_labels"] = padded(self.mlm_labels, IGNORED)
         if self.labels is not None:
             labels = torch.from_numpy(self.labels[numbers])
             batch["labels"] = labels.float() if labels.is_floating_point() else labels.long()
@@ -106,7 +109,7 @@ class Rows:
     def masked_starts(self) -> np.ndarray:
         """Of the masked words of all rows, one after another: where each row's begin, and their number, (rows + 1,)."""
         counts = np.zeros(len(self), np.int64)
-        for part, start in zip(self.masked.parts, self.masked.starts, strict=False):
+        for part, start in zip(self.mlm_labels.parts, self.mlm_labels.starts, strict=False):
             places = start + np.flatnonzero(part != IGNORED)
             counts += np.bincount(np.searchsorted(self.starts, places, side="right") - 1, minlength=len(self))
         return np.concatenate([[0], np.cumsum(counts)])
@@ -114,7 +117,7 @@ class Rows:
     def fingerprint(self) -> str:
         """A hash of what a model reads of these rows: of every token and of what is masked, not of labels."""
         digest = sha256(np.ascontiguousarray(self.lengths))
-        for values in (self.tokens, self.types, self.masked):
+        for values in (self.tokens, self.types, self.mlm_labels):
             for part in values.parts if values else ():
                 digest.update(np.ascontiguousarray(part))
         return digest.hexdigest()

@@ -31,7 +31,7 @@ from .cache_fill import ATTENTION, KINDS, MANIFEST, SPARSE, Kept, checksum, colu
 from .errors import KdlabError
 from .models import fingerprint
 from .sparse import DRAWN, LIKELIEST, DistributionReading, SparseTargets
-from .trace import Attention, Batch, Reading, Trace, places_of
+from .trace import OUTPUTS, Attention, Batch, Reading, Trace, places_of
 
 LIMIT = 4.0             # GiB of one folder of entries, unless another limit is given
 SAMPLE = 4096           # places of which the mass is taken that the likeliest tokens hold
@@ -64,16 +64,16 @@ class TeacherCache:
         self.root, self.limit, self.likeliest, self.drawn = Path(root), limit, likeliest, drawn
 
     def fits(self, teacher: PreTrainedModel, rows: Rows, readings: Collection[Reading],
-             vocabulary: DistributionReading | None = None) -> bool:
-        return self._kept(teacher, readings, vocabulary).bytes(teacher, rows) <= self.limit * 2**30
+             distribution: DistributionReading | None = None) -> bool:
+        return self._kept(teacher, readings, distribution).bytes(teacher, rows) <= self.limit * 2**30
 
     def open(self, teacher: PreTrainedModel, rows: Rows, readings: Collection[Reading], precision: str = "no",
-             vocabulary: DistributionReading | None = None) -> tuple[CachedTeacher, bool]:
+             distribution: DistributionReading | None = None) -> tuple[CachedTeacher, bool]:
         """A stand-in for the teacher on these rows, and whether it was found; if not, it is computed and stored.
 
-        vocabulary: how the logits are read, where the teacher is a language model.
+        distribution: how the logits are read, where the teacher is a language model.
         """
-        kept = self._kept(teacher, readings, vocabulary)
+        kept = self._kept(teacher, readings, distribution)
         key = sha256(f"{fingerprint(teacher)} {precision} {kept} {rows.fingerprint()}".encode())
         folder = self.root / key.hexdigest()[:32]
         found = processes.agreed(processes.is_main() and _sound(folder))
@@ -83,12 +83,12 @@ class TeacherCache:
             fill(folder, teacher, rows, kept, precision)
         with suppress(OSError):     # a cache that may only be read serves all the same
             os.utime(folder / MANIFEST)
-        return CachedTeacher(folder, rows, teacher.config.num_hidden_layers, vocabulary), found
+        return CachedTeacher(folder, rows, teacher.config.num_hidden_layers, distribution), found
 
     def _kept(self, teacher: PreTrainedModel, readings: Collection[Reading],
-              vocabulary: DistributionReading | None) -> Kept:
-        tokens = (self.likeliest, self.drawn) if vocabulary else (0, 0)
-        return Kept(columns_of(teacher, readings), vocabulary, *tokens)
+              distribution: DistributionReading | None) -> Kept:
+        tokens = (self.likeliest, self.drawn) if distribution else (0, 0)
+        return Kept(columns_of(teacher, readings), distribution, *tokens)
 
     def entries(self) -> list[Entry]:
         """What lies in the folder, the last used first; what is no entry of a cache is left out."""
@@ -123,17 +123,17 @@ class TeacherCache:
 class CachedTeacher:
     """Stands in for a teacher: looks up what it said of each row, by the row's number."""
 
-    def __init__(self, folder: Path, rows: Rows, layers: int, vocabulary: DistributionReading | None = None) -> None:
+    def __init__(self, folder: Path, rows: Rows, layers: int, distribution: DistributionReading | None = None) -> None:
         told = json.loads((folder / MANIFEST).read_text())
         self.rows, self.layers, self.heads, self.scaling = rows, layers, told["heads"], told["scaling"]
         self.of_rows, self.tokens, self.places = (_Columns(sorted(folder.glob(f"{kind}-*.arrow"))) for kind in KINDS)
-        self.vocabulary = vocabulary
-        if vocabulary:
-            self.starts, self.likeliest = starts_of(rows, vocabulary.where), told["likeliest"]
+        self.distribution = distribution
+        if distribution:
+            self.starts, self.likeliest = starts_of(rows, distribution.where), told["likeliest"]
 
     def told(self) -> str:
         """What was kept of a language model's distributions, in words; of another teacher there is nothing to say."""
-        if not self.vocabulary:
+        if not self.distribution:
             return ""
         count = self.starts[-1]
         some = self._sparse(np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).astype(np.int64)))
@@ -141,7 +141,8 @@ class CachedTeacher:
         if others <= 0:
             return "; distributions in whole"
         mass = some.weights[:, :likeliest].sum(dim=-1).mean().item()
-        return f"; of each distribution the {likeliest} likeliest tokens ({mass:.1%} of it) and {others} of the others"
+        return (f"; of each distribution the {likeliest} likeliest tokens ({mass:.1%} of it at T = "
+                f"{self.distribution.T:g}) and {others} drawn from the others")
 
     def _sparse(self, places: np.ndarray, device: torch.device = CPU) -> SparseTargets:
         classes, weights, entropy = (self.places.take(name, places).to(device) for name in SPARSE)
@@ -149,27 +150,29 @@ class CachedTeacher:
 
     def _logits(self, batch: Batch) -> Tensor | SparseTargets | None:
         rows = batch["row"].cpu().numpy()
-        if self.vocabulary:     # those at batch["places"], which are all kept
-            numbers = numbers_of(self.starts, rows, places_of(self.vocabulary.where, batch))
+        if self.distribution:     # those at batch["places"], which are all kept
+            numbers = numbers_of(self.starts, rows, places_of(self.distribution.where, batch))
             return self._sparse(numbers[batch["places"].cpu().numpy()], batch["row"].device)
         return self.of_rows.take("logits", rows).to(batch["row"].device) if self.of_rows.names else None
 
-    def __call__(self, batch: Batch) -> Trace:
-        device, rows, logits = batch["row"].device, batch["row"].cpu().numpy(), self._logits(batch)
-        if not self.tokens.names:
+    def __call__(self, batch: Batch, needs: Collection[str] = OUTPUTS) -> Trace:
+        device, rows = batch["row"].device, batch["row"].cpu().numpy()
+        logits = self._logits(batch) if "logits" in needs else None
+        columns = [column for column in self.tokens.names if column.split(".")[0] in needs]
+        if not columns:
             return Trace(logits=logits)
         real = places_of("tokens", batch).cpu().numpy()
-        places = numbers_of(self.rows.starts, rows, batch["attention_mask"])[real]
+        numbers = numbers_of(self.rows.starts, rows, batch["attention_mask"])[real]
 
         def padded(column: str) -> Tensor:            # (B, L, width), 0 in padding
-            taken = self.tokens.take(column, places)
+            taken = self.tokens.take(column, numbers)
             out = taken.new_zeros(*real.shape, taken.shape[-1])
             out[torch.from_numpy(real)] = taken
             return out.to(device)
 
         states: list = [None] * (self.layers + 1)
         attention: list = [None] * self.layers
-        for column in self.tokens.names:
+        for column in columns:
             output, layer, *part = column.split(".")
             if output == "hidden_states":
                 states[int(layer)] = padded(column)
@@ -186,7 +189,7 @@ class _Columns:
     def __init__(self, paths: Sequence[Path]) -> None:
         tables = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in paths]
         self.names: list[str] = tables[0].column_names if tables else []
-        self.columns = {name: Parts([chunk.flatten().to_numpy().reshape(len(chunk), -1) for table in tables
+        self.columns = {name: Parts([chunk.flatten().to_numpy().reshape(-1, chunk.type.list_size) for table in tables
                                      for chunk in table.column(name).chunks]) for name in self.names}
 
     def take(self, name: str, places: np.ndarray) -> Tensor:

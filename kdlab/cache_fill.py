@@ -32,6 +32,7 @@ ATTENTION = ("queries", "keys", "values")               # of tokens
 SPARSE = ("classes", "weights", "entropy")              # of places
 CHUNK_MIB = 64          # what is in memory at once while an entry is written,
 ROWS_EACH = 256         # but at least so many rows
+LOGITS_A_TOKEN = 16     # of a language model for each number of a hidden state, in what is computed at once
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Kept:
     """What an entry keeps: columns by name; of a language model's distribution so many tokens, where it is read."""
 
     columns: tuple[str, ...]
-    vocabulary: DistributionReading | None
+    distribution: DistributionReading | None
     likeliest: int = 0
     drawn: int = 0
 
@@ -50,8 +51,8 @@ class Kept:
         width = {"hidden_states": config.hidden_size, "attention": len(ATTENTION) * inner}
         numbers = int(rows.lengths.sum()) * sum(width[column.split(".")[0]] for column in self.columns
                                                 if column != "logits")
-        if self.vocabulary:
-            places = int(starts_of(rows, self.vocabulary.where)[-1])
+        if self.distribution:
+            places = int(starts_of(rows, self.distribution.where)[-1])
             numbers += places * (2 * self.tokens(config.vocab_size) + 1)
         elif "logits" in self.columns:
             numbers += len(rows) * config.num_labels
@@ -63,10 +64,10 @@ class Kept:
 
     def named(self) -> list[str]:
         """The columns in a reader's words."""
-        if self.vocabulary is None:
+        if self.distribution is None:
             return list(self.columns)
-        told = (f"{self.likeliest} + {self.drawn} tokens of the distributions at T = {self.vocabulary.T:g} of "
-                f"{self.vocabulary.where}")
+        told = (f"{self.likeliest} + {self.drawn} tokens of the distributions at T = {self.distribution.T:g} of "
+                f"{self.distribution.where}")
         return [told if name == "logits" else name for name in self.columns]
 
 
@@ -137,9 +138,11 @@ def _computed(teacher: PreTrainedModel, rows: Rows, some: np.ndarray, kept: Kept
     device = next(teacher.parameters()).device
     needs = {column.split(".")[0] for column in kept.columns}
     readings = {(output, int(layer[0]) if layer else None) for output, *layer in (c.split(".") for c in kept.columns)}
-    body = shortcut(teacher, readings)
-    for batch in in_order(rows, device, some, teacher.config.hidden_size):
-        asked = {"places": places_of(kept.vocabulary.where, batch)} if kept.vocabulary else {}
+    body, distribution = shortcut(teacher, readings), kept.distribution
+    width = teacher.config.hidden_size if distribution is None else max(teacher.config.hidden_size,
+                                                                        teacher.config.vocab_size // LOGITS_A_TOKEN)
+    for batch in in_order(rows, device, some, width):
+        asked = {"places": places_of(distribution.where, batch)} if distribution else {}
         with autocast(device, precision):
             seen = trace_teacher(body, batch | asked, needs)
         numbers, real = batch["row"].cpu().numpy(), batch["attention_mask"].cpu().bool()
@@ -147,10 +150,10 @@ def _computed(teacher: PreTrainedModel, rows: Rows, some: np.ndarray, kept: Kept
         for column in kept.columns:
             output, *layer = column.split(".")
             if asked and output == "logits":
-                starts = starts_of(rows, kept.vocabulary.where)
+                starts = starts_of(rows, distribution.where)
                 first, last = starts[some[0]], starts[some[-1] + 1]
                 at = numbers_of(starts, numbers, asked["places"])[asked["places"].cpu().numpy()]
-                sparse = sparse_targets(seen.logits, kept.vocabulary.T, torch.from_numpy(at).to(device), kept.likeliest,
+                sparse = sparse_targets(seen.logits, distribution.T, torch.from_numpy(at).to(device), kept.likeliest,
                                         kept.drawn)
                 for name in SPARSE:
                     _put(arrays, "places", name, last - first, at - first, getattr(sparse, name))
@@ -170,7 +173,7 @@ def _computed(teacher: PreTrainedModel, rows: Rows, some: np.ndarray, kept: Kept
 def _put(arrays: Arrays, kind: str, name: str, length: int, places: np.ndarray, values: Tensor) -> None:
     values = (values.int() if name == "classes" else values.float()).cpu().numpy()
     columns = arrays.setdefault(kind, {})
-    values = values.reshape(len(values), -1)
+    values = values[:, None] if values.ndim == 1 else values
     if name not in columns:
         columns[name] = np.empty((length, values.shape[1]), values.dtype)
     columns[name][places] = values

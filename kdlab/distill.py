@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 from transformers import PreTrainedModel, get_constant_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from . import memory, preflight, processes
+from . import memory, preflight, processes, reading
 from . import precision as precisions
 from .batches import Rows, padded_fraction, training_batches, typical_batch
 from .cache import TeacherCache
@@ -29,14 +29,13 @@ from .interrupt import Interruptible
 from .measure import predict
 from .models import layers_of
 from .objectives import Objective
+from .reading import TeacherReader
 from .run import Run, Stage
-from .shortcut import depth_of, shortcut
-from .sparse import DistributionReading
-from .trace import WHERE, Batch, Trace, can_choose_places, places_of, trace, trace_teacher
+from .shortcut import shortcut
+from .trace import Batch, can_choose_places, places_of, trace
 
 PROBES_PER_RUN = 60
 TRACKERS = ("tensorboard", "wandb")
-TeacherReader = Callable[[Batch, Collection[str]], Trace | None]
 
 
 def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[Stage],
@@ -53,8 +52,8 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
     probes      encoded rows whose logits are recorded as training goes on (`Run.probe_logits`)
     keep_weights  whether the student's weights are kept too whenever the probes are looked at (`Run.weights`)
     cache       a folder for what the terms read of the teacher (`kdlab.cache`), so that it reads each row once; used if
-                no stage changes the texts and it fits the cache's limit; of a language model's distributions it keeps
-                a few tokens (`kdlab.sparse`). `Run.report` says what was done
+                no stage changes the texts and it fits the cache's limit. Of a language model's distributions it keeps a
+                few tokens (`kdlab.sparse`), at one temperature. `Run.report` says what was done, or why not
     checkpoint  a folder to save progress in every `checkpoint_every` steps; the same call goes on
                 from what it finds there, to the same numbers as an undisturbed run
     precision   "no" (float32), "bf16" (autocast), or "auto": for each model what is faster here, by a short
@@ -79,7 +78,9 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
     theirs = None if teacher_data is None else Rows(teacher_data, teacher.config.pad_token_id or 0)
     preflight.check(student, teacher, rows, stages, theirs)
     preflight.check_counts(accumulate=accumulate, checkpoint_every=checkpoint_every)
-    identity = preflight.identity(student, teacher, rows, stages, seed, precision, theirs) if checkpoint else ""
+    planned = reading.plan(student, teacher, theirs or rows, stages, cache)
+    identity = preflight.identity(student, teacher, rows, stages, seed, f"{precision}{planned.identity()}",
+                                  theirs) if checkpoint else ""
     saved = Checkpoint(checkpoint, identity)
     accelerator = _accelerator(report_to, checkpoint)
     device = accelerator.device
@@ -97,8 +98,8 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
         example = rows.batch(typical_batch(rows, stages[0].batch_size, seed)[::slices])
         run.precision = processes.agreed(_faster_precisions(models, example, stages, theirs))
     autocast = precisions.autocast(device, run.precision["student"])
-    read_teacher, source = _teacher_reader(teacher, theirs or rows, stages, cache, run.precision.get("teacher", ""),
-                                           own_tokens=theirs is not None, choosing=can_choose_places(student))
+    read_teacher, source = reading.reader(planned, teacher, theirs or rows, run.precision.get("teacher", ""),
+                                          own_tokens=theirs is not None)
     total = sum(stage.steps for stage in stages)
     look = _prober(student, probes, run, total, keep_weights)
     began, began_at, was_training, ended = time.perf_counter(), run.steps, student.training, False
@@ -227,54 +228,6 @@ def _schedule(optimizer: torch.optim.Optimizer, stage: Stage, done: int) -> LRSc
     if stage.decay:
         return get_linear_schedule_with_warmup(optimizer, warmup, stage.steps, last_epoch=done - 1)
     return get_constant_schedule_with_warmup(optimizer, warmup, last_epoch=done - 1)
-
-
-def _teacher_reader(teacher: PreTrainedModel | None, rows: Rows, stages: Sequence[Stage],
-                    cache: str | Path | TeacherCache | None, precision: str,
-                    own_tokens: bool = False, choosing: bool = False) -> tuple[TeacherReader, str]:
-    """How batches meet the teacher, and the same in words for the report.
-
-    rows: as the teacher reads them; own_tokens: whether that is by a tokenizer of its own; choosing: whether a language
-    model's logits are computed at some places only.
-    """
-    readings = set().union(*(stage.objective.reads_teacher() for stage in stages))
-    if teacher is None or not readings:
-        return (lambda batch, needs: None), "none"
-    of_words = ("logits", None) in readings and teacher.get_output_embeddings() is not None
-    vocabulary = _vocabulary(stages) if of_words and choosing and can_choose_places(teacher) else None
-    if cache is None:
-        why = ""
-    elif any(stage.transform for stage in stages):
-        why = "; a cache is of no use, since the texts are changed every time"
-    elif of_words and not vocabulary:
-        why = "; of a language model's logits a cache keeps distributions at one temperature, and more of them is read"
-    else:
-        cache = cache if isinstance(cache, TeacherCache) else TeacherCache(cache)
-        if cache.fits(teacher, rows, readings, vocabulary):
-            stored, found = cache.open(teacher, rows, readings, precision, vocabulary)
-            where = f"cache, {'found' if found else 'filled'} in {cache.root}{stored.told()}"
-            return (lambda batch, needs: stored(batch)), where
-        why = f"; a cache would take more than its {cache.limit:g} GiB"
-    body, depth = shortcut(teacher, readings), depth_of(readings)
-    part = "" if body is teacher or depth is None else f", its first {depth} layers"
-
-    def live(batch: Batch, needs: Collection[str]) -> Trace | None:
-        if own_tokens:
-            device = batch["row"].device
-            batch = {name: values.to(device) for name, values in rows.batch(batch["row"].cpu().numpy()).items()}
-        with precisions.autocast(batch["row"].device, precision):
-            return trace_teacher(body, batch, needs) if needs else None
-    return live, f"live{part}{why}"
-
-
-def _vocabulary(stages: Sequence[Stage]) -> DistributionReading | None:
-    """How the stages read a language model's logits, if that is as distributions at one temperature, not everywhere."""
-    asked = [stage.objective for stage in stages if "logits" in stage.objective.teacher_needs]
-    where = max((objective.logits_at for objective in asked), key=WHERE.index)
-    temperatures = {T for objective in asked for T in objective.temperatures or {None}}
-    if where == "everywhere" or None in temperatures or len(temperatures) > 1:
-        return None
-    return DistributionReading(where, *temperatures)
 
 
 def _prober(student: PreTrainedModel, probes: Dataset | None, run: Run, total: int,

@@ -56,7 +56,7 @@ def export(model: PreTrainedModel, task: Task, folder: str | Path) -> dict[str, 
     for name, file in (("onnx", PLAIN), ("onnx int8", INT8)):
         answer = _session(folder / file)
         logits = torch.empty_like(expected)
-        for batch in in_order(rows):
+        for batch in in_order(rows, width=model.config.hidden_size):
             logits[batch["row"]] = answer(_inputs(batch, model))
         found[name] = {**_score(logits, task), "megabytes": (folder / file).stat().st_size / 1e6,
                        "difference": (logits - expected).abs().max().item(), "latency_ms": _latency(answer, one)}

@@ -42,7 +42,9 @@ def sparse_soft_targets(student_logits: Tensor, classes: Tensor, weights: Tensor
     Shapes: student (..., V), classes and weights (..., n), mask and entropy H (...), which is the teacher's at T.
     """
     log_q = F.log_softmax(_wide(student_logits) / T, dim=-1).gather(-1, classes)
-    return T**2 * mean_over(-(_wide(weights) * log_q).sum(dim=-1) - _wide(entropy), mask)
+    # As in `kl_divergence`, what weighs nothing adds nothing, where the student rules it out, too.
+    terms = torch.where(weights > 0, _wide(weights) * log_q, 0.0)
+    return T**2 * mean_over(-terms.sum(dim=-1) - _wide(entropy), mask)
 
 
 def kl_divergence(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -73,10 +75,11 @@ def hard_labels(student_logits: Tensor, labels: Tensor, smoothing: float = 0.0) 
 
     With `smoothing` e the target is (1 - e) on the label and e / C on every class (Szegedy et al.
     2016, section 7): soft, but the same for every example of a class, so it says nothing about
-    which other classes an example resembles. Places labelled `IGNORED` are left out.
+    which other classes an example resembles. Places labelled `IGNORED` are left out; 0 if all are.
     """
-    return F.cross_entropy(_wide(student_logits).flatten(0, -2), labels.flatten(), ignore_index=IGNORED,
+    loss = F.cross_entropy(_wide(student_logits).flatten(0, -2), labels.flatten(), ignore_index=IGNORED,
                            label_smoothing=smoothing)
+    return torch.where((labels != IGNORED).any(), loss, 0.0)
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:

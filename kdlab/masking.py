@@ -59,17 +59,22 @@ def mask_once(data: Dataset, masking: Masking, copies: int = 1, seed: int = 0) -
     A row has the columns of `data` and mlm_labels, and a stage on such rows needs no transform, so that a `cache=` can
     keep what the teacher says of them. Every 1,000 texts lose the masking's `rate` of their tokens together. BERT was
     trained on ten copies, each seen four times (Liu et al. 2019, arXiv 1907.11692, section 4.1, who compare the two
-    ways). Raises `KdlabError` for less than one copy.
+    ways). Raises `KdlabError` for less than one copy, and for texts that are masked already.
     """
     if copies < 1:
         raise KdlabError(f"{copies} copies of each text are to be masked; give 1 or more")
+    if "mlm_labels" in data.column_names:
+        raise KdlabError("the texts are masked already (mlm_labels); mask the texts that these were made of")
 
     def hide(texts: dict[str, list], numbers: list[int], copy: int) -> dict[str, list]:
-        ids, ends = np.concatenate(texts["input_ids"]), np.cumsum([len(text) for text in texts["input_ids"]])[:-1]
+        ids = np.concatenate(texts["input_ids"]).astype(np.int64)
+        ends = np.cumsum([len(text) for text in texts["input_ids"]])[:-1]
+        of_these = int(np.random.SeedSequence([seed, copy, numbers[0]]).generate_state(1)[0])
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(np.random.SeedSequence([seed, copy, numbers[0]]).generate_state(1)[0]))
+            torch.default_generator.manual_seed(of_these)       # those of a CUDA device are not touched
             shown, labels = masking.hide(torch.from_numpy(ids), len(ids))
         return {"input_ids": np.split(shown.numpy(), ends), "mlm_labels": np.split(labels.numpy(), ends)}
 
+    data = data.with_format(None)
     return concatenate_datasets([data.map(hide, batched=True, with_indices=True, fn_kwargs={"copy": copy})
                                  for copy in range(copies)])

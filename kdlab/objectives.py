@@ -24,7 +24,8 @@ class Term(nn.Module):
     A subclass sets what it reads and computes its loss in `forward(student, teacher, batch)`. If it also says which
     layers it reads hidden states or attention of, no more of the models is run than that; if it says where it reads a
     language model's logits, and all terms do, they are computed there only, (N, V), and `at_places` picks what belongs
-    to them; if it asks no more of the teacher's logits than a distribution, a cache may hand it `SparseTargets`.
+    to them; if it says at which `temperatures` it reads the teacher's distribution, and reads no more of its logits, a
+    cache may hand it `SparseTargets`.
     """
 
     student_needs: frozenset[str] = frozenset({"logits"})

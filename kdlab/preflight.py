@@ -14,6 +14,7 @@ from torch import nn
 
 from .batches import Rows
 from .errors import KdlabError
+from .losses import IGNORED
 from .masking import Masking
 from .models import fingerprint
 from .run import Stage
@@ -30,7 +31,7 @@ def check(student: nn.Module, teacher: nn.Module | None, rows: Rows, stages: Seq
     for stage in stages:
         _check_stage(stage, student, teacher, rows)
     _check_rows("student", student, rows)
-    if rows.masked is not None:
+    if rows.mlm_labels is not None and any("mlm_labels" in stage.objective.batch_needs for stage in stages):
         _check_masked_words(student, rows)
     if teacher is None or not any(stage.objective.teacher_needs for stage in stages):
         return
@@ -95,10 +96,10 @@ def _check_stage(stage: Stage, student: nn.Module, teacher: nn.Module | None, ro
         if "labels" in term.batch_needs and rows.labels is None:
             raise KdlabError(f"the term '{term.name}' needs labels and the data have none; use a labelled "
                              "split, or soft targets alone")
-        if "mlm_labels" in term.batch_needs and stage.transform is None and rows.masked is None:
+        if "mlm_labels" in term.batch_needs and stage.transform is None and rows.mlm_labels is None:
             raise KdlabError(f"the term '{term.name}' needs masked words and stage '{stage.name}' masks "
                              "none; give the stage transform=Masking(...), or data of kdlab.masking.mask_once")
-        if isinstance(stage.transform, Masking) and rows.masked is not None:
+        if isinstance(stage.transform, Masking) and rows.mlm_labels is not None:
             raise KdlabError(f"stage '{stage.name}' masks words, and the data have masked ones already (mlm_labels); "
                              "leave out transform=, or take the texts unmasked")
 
@@ -135,10 +136,13 @@ def _check_masked_words(student: nn.Module, rows: Rows) -> None:
     if rows.masked_starts[-1] == 0:
         raise KdlabError("no word is masked: all mlm_labels are -100; give masked words their token ids "
                          "(kdlab.masking.mask_once does)")
-    vocabulary, largest = student.config.vocab_size, max(int(part.max()) for part in rows.masked.parts if len(part))
-    if largest >= vocabulary:
-        raise KdlabError(f"a masked word has the id {largest} and the student's vocabulary ends at {vocabulary - 1}; "
-                         "mask texts that are encoded with the student's tokenizer")
+    vocabulary = student.config.vocab_size
+    for part in rows.mlm_labels.parts:
+        wrong = part[(part != IGNORED) & ((part < 0) | (part >= vocabulary))]
+        if len(wrong):
+            raise KdlabError(f"a masked word has the id {wrong[0]} and the student's vocabulary goes from 0 to "
+                             f"{vocabulary - 1}; mask texts that are encoded with the student's tokenizer, and label "
+                             f"{IGNORED} what is not masked")
 
 
 def stop_unless_finite(parts: dict[str, float], step: int) -> None:
@@ -152,7 +156,7 @@ def stop_unless_finite(parts: dict[str, float], step: int) -> None:
 
 def identity(student: nn.Module, teacher: nn.Module | None, rows: Rows, stages: Sequence[Stage],
              seed: int, precision: str, teacher_rows: Rows | None = None) -> str:
-    """A hash of all that decides a run's numbers: models, data, stages, seed, precision."""
+    """A hash of all that decides a run's numbers: models, data, stages, seed, precision (and what is put after it)."""
     digest = sha256(f"{seed} {precision}".encode())
     for model in (student, teacher):
         digest.update(fingerprint(model).encode() if model is not None else b"no teacher")

@@ -13,13 +13,14 @@ al. 2025 (arXiv 2503.16870), who draw all tokens from all; keeping the likeliest
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 LIKELIEST = DRAWN = 32
 GOLDEN = (5**0.5 - 1) / 2       # its multiples, less their whole parts, are spread evenly over 0 to 1
+AT_ONCE = 2**24                 # logits: several times their memory is needed
 BELOW_ONE = 1 - 2**-23          # a rounded tooth of 1 would hit the last token, whatever it weighs
 
 
@@ -54,6 +55,12 @@ def sparse_targets(logits: Tensor, T: float, numbers: Tensor, likeliest: int = L
 
     numbers, (N,): of the places, which decide what is drawn there, so that the same is drawn every time.
     """
+    places = max(1, AT_ONCE // logits.shape[-1])
+    if len(logits) > places:
+        parts = [sparse_targets(some, T, of, likeliest, drawn)
+                 for some, of in zip(logits.split(places), numbers.split(places), strict=True)]
+        return SparseTargets(*(torch.cat([getattr(part, field.name) for part in parts])
+                               for field in fields(SparseTargets)))
     log_p = torch.log_softmax(logits.float() / T, dim=-1)
     p = log_p.exp()
     entropy = -torch.where(log_p.isneginf(), 0.0, p * log_p).sum(dim=-1)

@@ -112,7 +112,7 @@ def test_of_a_language_model_s_distributions_a_few_tokens_are_kept_where_they_ar
     if chunk == "many":
         in_small_chunks(monkeypatch)
     reading, cached = DistributionReading(where, 2.0), TeacherCache(tmp_path, likeliest=10, drawn=6)
-    stored, found = cached.open(bert, masked_rows, LOGITS | {("hidden_states", 1)}, vocabulary=reading)
+    stored, found = cached.open(bert, masked_rows, LOGITS | {("hidden_states", 1)}, distribution=reading)
     assert not found
     (file,) = tmp_path.glob("*/places-*.arrow")
     assert pa.ipc.open_file(str(file)).num_record_batches == (1 if chunk == "one" else -(-len(masked_rows) // 16))
@@ -143,7 +143,8 @@ def test_of_a_language_model_s_distributions_a_few_tokens_are_kept_where_they_ar
 
 def test_another_way_of_reading_or_of_keeping_distributions_is_another_entry(bert, masked_rows, tmp_path):
     def opened(where="tokens", T=2.0, **kept):
-        return TeacherCache(tmp_path, **kept).open(bert, masked_rows, LOGITS, vocabulary=DistributionReading(where, T))
+        return TeacherCache(tmp_path, **kept).open(bert, masked_rows, LOGITS,
+                                                             distribution=DistributionReading(where, T))
     assert not opened()[1] and opened()[1]
     for other in ({"T": 1.0}, {"where": "masked words"}, {"likeliest": 3}, {"drawn": 3}):
         assert not opened(**other)[1], other

@@ -7,12 +7,14 @@ import signal
 import threading
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from conftest import opinionated
 from safetensors import safe_open
+from transformers import AutoModelForMaskedLM, ElectraConfig
 
-from kdlab import batches, precision
+from kdlab import batches, precision, reading
 from kdlab import distill as engine
 from kdlab.batches import LengthBatches, Rows, in_order, shuffled, typical_batch
 from kdlab.cache import TeacherCache
@@ -21,7 +23,7 @@ from kdlab.errors import KdlabError
 from kdlab.intermediate import HiddenCosine, HiddenStates
 from kdlab.masking import Masking, mask_once
 from kdlab.measure import predict
-from kdlab.models import fingerprint, new_classifier, new_masked_lm
+from kdlab.models import fingerprint, new_classifier, new_masked_lm, new_model
 from kdlab.objectives import Custom, HardLabels, MaskedLM, Objective, SoftTargets, Term
 from kdlab.trace import trace, trace_teacher
 
@@ -131,7 +133,7 @@ def test_a_language_model_s_numbers_are_the_same_from_a_cache_of_all_tokens(task
         {}, {"cache": TeacherCache(tmp_path, likeliest=len(task.tokenizer))}, {"cache": tmp_path}))
     assert live[1] == "live" and whole[1] == f"cache, filled in {tmp_path}; distributions in whole"
     assert whole[0] == pytest.approx(live[0], rel=1e-4)
-    assert "; of each distribution the 32 likeliest tokens" in few[1] and few[1].endswith("and 32 of the others")
+    assert "; of each distribution the 32 likeliest tokens" in few[1] and few[1].endswith("32 drawn from the others")
     assert few[0] == pytest.approx(live[0], rel=0.05) and few[0] != pytest.approx(live[0], rel=1e-4)
 
 
@@ -148,8 +150,54 @@ def test_logits_of_a_language_model_that_a_term_reads_themselves_are_not_cached(
     of_tokens.logits_at = "tokens"
     for stages in ([[whole]], [[of_tokens]], [[SoftTargets(), whole]], [[SoftTargets(T=2.0)], [SoftTargets(T=1.0)]]):
         assert source(*stages).startswith("live; of a language model's logits a cache keeps distributions"), stages
+    config = ElectraConfig(vocab_size=len(task.tokenizer), embedding_size=32, hidden_size=32, num_hidden_layers=1,
+                           num_attention_heads=2, intermediate_size=32)
+    student, electra = (new_model(config, AutoModelForMaskedLM, i) for i in (1, 2))
+    run = distill(student, data, Stage(Objective([SoftTargets()]), 2), electra, cache=tmp_path, progress=False)
+    assert run.report["teacher"].startswith("live; a cache keeps the logits of some families of language models")
     assert source([SoftTargets(only_masked=True), MaskedLM()], [SoftTargets()]).startswith("cache, filled")
     assert source([MaskedLM()], [SoftTargets()]).startswith("cache, found"), "both read distributions of all tokens"
+
+
+def test_a_cache_serves_stages_that_read_different_things(task, tmp_path):
+    """Hidden states in one, where no logits are computed, and masked words in the next."""
+    texts = task["transfer"].select(range(200))
+    data = mask_once(texts, Masking(task.tokenizer, Rows(texts, 0)))
+
+    def run(**options):
+        student, bert = (new_masked_lm(task.tokenizer, 1, 32, dropout=0.0, seed=i) for i in (1, 2))
+        stages = [Stage(Objective([HiddenStates(((1, 1),))]), 4, 32),
+                  Stage(Objective([SoftTargets(only_masked=True), MaskedLM()]), 4, 32)]
+        done = distill(student, data, stages, opinionated(bert, 3), progress=False, **options)
+        return done.history["loss"], done.report["teacher"]
+    live, cached = run(), run(cache=TeacherCache(tmp_path, likeliest=len(task.tokenizer)))
+    assert cached[1].startswith("cache, filled") and cached[0] == pytest.approx(live[0], rel=1e-4)
+
+
+def test_batches_without_a_masked_word_add_nothing(task, tmp_path):
+    """Single texts, of which many have none: they are no reason to stop, nor to fail while a cache is filled."""
+    texts = task["transfer"].select(range(30))
+    data = mask_once(texts, Masking(task.tokenizer, Rows(texts, 0), rate=0.02))
+    assert (np.diff(Rows(data, 0).masked_starts) == 0).sum() > 10
+    student, bert = (new_masked_lm(task.tokenizer, 1, 32, seed=i) for i in (1, 2))
+    stage = Stage(Objective([SoftTargets(only_masked=True), MaskedLM()]), 30, 1)
+    run = distill(student, data, stage, bert, cache=tmp_path, progress=False)
+    assert run.history["loss"].count(0.0) > 10 and max(run.history["loss"]) > 1
+
+
+def test_a_run_does_not_go_on_with_other_tokens_of_the_teacher_s_distributions(task, tmp_path):
+    texts = task["transfer"].select(range(100))
+    data = mask_once(texts, Masking(task.tokenizer, Rows(texts, 0)))
+
+    def run(steps, **kept):
+        student, bert = (new_masked_lm(task.tokenizer, 1, 32, seed=i) for i in (1, 2))
+        stage = Stage(Objective([SoftTargets()]), 6, 32)
+        return distill(student, data, stage, bert, cache=TeacherCache(tmp_path / "cache", **kept), progress=False,
+                       checkpoint=tmp_path / "progress", watch=lambda run: run.steps == steps)
+    assert run(3).interrupted
+    with pytest.raises(KdlabError, match="another"):
+        run(6, likeliest=2)
+    assert run(6).steps == 6
 
 
 def test_the_report_says_what_became_of_the_teacher(task, teacher, tmp_path):
@@ -280,7 +328,7 @@ def test_kept_weights_are_those_of_the_moments(task, student):
 def test_peer_defect_cached_rows_of_other_examples(task, teacher, tmp_path):
     """haitongli #16: each batch must get the teacher rows of its own examples, whatever the order."""
     rows = Rows(task["train"], 0)
-    read, _ = engine._teacher_reader(teacher, rows, [soft()], tmp_path, "no")
+    read, _ = reading.reader(reading.plan(teacher, teacher, rows, [soft()], tmp_path), teacher, rows, "no")
     for batch in islice(shuffled(rows, 32, seed=3), 30):
         live = trace_teacher(teacher, batch).logits
         torch.testing.assert_close(read(batch, {"logits"}).logits, live, rtol=1e-4, atol=1e-4)

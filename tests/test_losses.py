@@ -162,3 +162,11 @@ def test_peer_defect_7_nan_gradient_of_either_direction(reverse):
     loss = losses.kl_divergence(*pair)
     loss.backward()
     assert loss.isfinite() and flat.grad.isfinite().all() and flat.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_hard_labels_where_no_place_counts_are_zero_with_no_gradient(smoothing):
+    logits = torch.randn(4, 3, requires_grad=True)
+    loss = losses.hard_labels(logits, torch.full((4,), losses.IGNORED), smoothing)
+    loss.backward()
+    assert loss == 0 and torch.equal(logits.grad, torch.zeros(4, 3))

@@ -11,8 +11,8 @@ from kdlab.batches import Rows
 from kdlab.distill import Stage, distill
 from kdlab.errors import KdlabError
 from kdlab.masking import Masking, mask_once
-from kdlab.models import new_masked_lm
-from kdlab.objectives import MaskedLM, Objective
+from kdlab.models import new_classifier, new_masked_lm
+from kdlab.objectives import HardLabels, MaskedLM, Objective
 
 
 @pytest.fixture
@@ -75,17 +75,31 @@ def spoilt(masked, kind):
         labels = [[-100] * len(row) for row in labels]
     elif kind == "foreign":
         labels[4][1] = 10_000
+    elif kind == "negative":
+        labels[4][1] = -1
     return Dataset.from_dict({"input_ids": masked["input_ids"], "mlm_labels": labels})
 
 
-@pytest.mark.parametrize(("kind", "said"), [("too few", "row 4 has .* tokens and .* mlm_labels; give each token one"),
-                                            ("nothing", "no word is masked"), ("foreign", "has the id 10000 and"),
-                                            ("twice", "the data have masked ones already .*; leave out transform=")])
+@pytest.mark.parametrize(("kind", "said"), [
+    ("too few", "row 4 has .* tokens and .* mlm_labels; give each token one"), ("nothing", "no word is masked"),
+    ("foreign", "has the id 10000 and"), ("negative", "has the id -1 and"),
+    ("twice", "the data have masked ones already .*; leave out transform=")])
 def test_masked_data_that_are_wrong_are_told_before_the_first_step(task, texts, masking, kind, said):
     data = spoilt(mask_once(texts, masking), kind)
     stage = Stage(Objective([MaskedLM()]), 2, transform=masking if kind == "twice" else None)
     with pytest.raises(KdlabError, match=said):
         distill(new_masked_lm(task.tokenizer, 1, 32), data, stage, progress=False)
+
+
+def test_labels_of_words_that_no_term_reads_are_left_alone(task):
+    data = task["train"].map(lambda row: {"mlm_labels": [-100] * len(row["input_ids"])})
+    student = new_classifier(task.tokenizer, task.label_names, 1, 32)
+    assert distill(student, data, Stage(Objective([HardLabels()]), 2), progress=False).steps == 2
+
+
+def test_masked_texts_are_not_masked_again(texts, masking):
+    with pytest.raises(KdlabError, match="the texts are masked already"):
+        mask_once(mask_once(texts, masking), masking)
 
 
 def test_no_copy_is_refused(texts, masking):

@@ -74,7 +74,7 @@ def test_texts_masked_once_let_the_recipes_use_a_cache(task, bert, ib_bert, tmp_
     _, run = distilbert.general(task, bert, 3, masked_copies=2, cache=tmp_path / "one", progress=False)
     assert run.report["teacher"].startswith("cache, filled") and run.report["rows"] == 2 * len(task["transfer"])
     mobile = mobilebert.new_student(ib_bert, **MOBILE)
-    _, run = mobilebert.general(task, ib_bert, 0, 3, student=mobile, masked_copies=1, cache=tmp_path / "two",
+    _, run = mobilebert.general(task, ib_bert, 4, 3, student=mobile, masked_copies=1, cache=tmp_path / "two",
                                 progress=False)
     assert run.report["teacher"].startswith("cache, filled") and run.report["rows"] == len(task["transfer"])
     _, run = distilbert.general(task, bert, 3, cache=tmp_path / "one", progress=False)

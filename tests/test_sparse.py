@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Categorical
 
-from kdlab import losses
+from kdlab import losses, sparse
 from kdlab.sparse import sparse_targets
 
 
@@ -66,6 +66,25 @@ def test_the_same_place_draws_the_same_tokens_in_any_company():
     assert torch.equal(whole.classes[20:23], part.classes) and torch.equal(whole.weights[20:23], part.weights)
     elsewhere = sparse_targets(logits[20:23], 1.0, torch.arange(120, 123), 5, 5)
     assert not torch.equal(elsewhere.classes, part.classes), "and at another place others"
+
+
+def test_many_places_are_computed_some_at_a_time_to_the_same_end(monkeypatch):
+    logits = torch.randn(50, 100, generator=torch.Generator().manual_seed(4))
+    whole = sparse_targets(logits, 1.0, torch.arange(50), 5, 5)
+    monkeypatch.setattr(sparse, "AT_ONCE", 700)
+    parts = sparse_targets(logits, 1.0, torch.arange(50), 5, 5)
+    for name in ("classes", "weights", "entropy"):
+        assert torch.equal(getattr(whole, name), getattr(parts, name))
+
+
+def test_what_weighs_nothing_adds_nothing_where_the_student_rules_it_out_too():
+    teacher, student = torch.tensor([[3.0, 1.0, -torch.inf]]), torch.tensor([[1.0, 2.0, -torch.inf]])
+    student.requires_grad_()
+    kept = sparse_targets(teacher, 1.0, torch.arange(1), 3)
+    loss = losses.sparse_soft_targets(student, kept.classes, kept.weights, kept.entropy, 1.0)
+    torch.testing.assert_close(loss, losses.soft_targets(student, teacher, 1.0))
+    loss.backward()
+    assert student.grad.isfinite().all()
 
 
 def test_a_token_that_is_ruled_out_is_never_drawn():
