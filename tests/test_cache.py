@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -139,6 +140,18 @@ def test_of_a_language_model_s_distributions_a_few_tokens_are_kept_where_they_ar
     assert size == 4 * (masked_rows.starts[-1] * 32 + asked.sum().item() * (2 * 16 + 1))
     assert size < entry.bytes < 1.1 * size + 5_000 + (40_000 if chunk == "many" else 0)
     assert entry.columns == ("hidden_states.1", f"10 + 6 tokens of the distributions at T = 2 of {where}")
+
+
+def test_a_part_without_a_masked_word_is_kept_as_nothing(task, bert, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_fill, "CHUNK_MIB", 0)
+    monkeypatch.setattr(cache_fill, "ROWS_EACH", 1)
+    texts = task["transfer"].select(range(20))
+    rows = Rows(mask_once(texts, Masking(task.tokenizer, Rows(texts, 0), rate=0.02)), 0)
+    assert 0 in np.diff(rows.masked_starts)
+    stored, _ = TeacherCache(tmp_path).open(bert, rows, LOGITS, distribution=DistributionReading("masked words", 1.0))
+    batch = rows.batch(list(range(20)))
+    seen = stored({**batch, "places": places_of("masked words", batch)})
+    assert len(seen.logits.classes) == rows.masked_starts[-1] > 0
 
 
 def test_another_way_of_reading_or_of_keeping_distributions_is_another_entry(bert, masked_rows, tmp_path):
