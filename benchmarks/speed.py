@@ -15,7 +15,7 @@ is against the best peer that counts; if none does, against the best of all, as 
 "kdlab, masked once" hides the same words in every epoch, which the others do not, so that a cache can keep the
 teacher's distributions; it has a ratio of its own, `mlm_masked_once_ratio`.
 
-    python benchmarks/speed.py [--quick] [--kinds KIND ...] [--json FILE]
+    python benchmarks/speed.py [--quick] [--kinds KIND ...] [--texts N] [--json FILE]
 
 The peers are in benchmarks/requirements.txt; one that is not installed is left out, and the table says so.
 """
@@ -75,13 +75,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--texts", type=int, help="so many sentences, whatever the kind")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
+    most = max(TEXTS[False].values())       # what comes after them is the teachers'
+    if options.texts and not BATCH <= options.texts <= most:
+        parser.error(f"--texts is {options.texts}; give {BATCH} to {most:,}")
     figures = {}
     others = {name: run for name, run in peers.SYSTEMS.items() if installed(name)}
     systems = {"kdlab": with_kdlab, ONCE: masked_once} | others
     for kind in options.kinds:
-        texts, rows = TEXTS[options.quick][kind], {name: [] for name in systems}
+        texts, rows = options.texts or TEXTS[options.quick][kind], {name: [] for name in systems}
         for number in range(ROUNDS[options.quick]):
             for name, run in systems.items():
                 try:

@@ -46,18 +46,20 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write a file at; it takes the name `path`, at one stroke, if the block succeeds.
+    """A place to write a file at, in a folder of its own beside `path`, since libraries write files beside theirs; it
+    takes the name `path`, at one stroke, if the block succeeds.
 
     Raises `KdlabError` where the disk does not take it.
     """
     unfinished = _unfinished(path)
     try:
-        yield unfinished
-        os.replace(unfinished, path)
+        unfinished.mkdir()
+        yield unfinished / path.name
+        os.replace(unfinished / path.name, path)
     except (OSError, SafetensorError) as error:
         raise cannot_write(path, error) from None
     finally:
-        unfinished.unlink(missing_ok=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -90,7 +92,7 @@ def _unfinished(path: Path) -> Path:
     for left in path.parent.glob(f".{escape(path.name)}.{here}-*"):
         owner = left.name.split("-")[-2]
         if owner.isdecimal() and not _alive(int(owner)):
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+            shutil.rmtree(left, ignore_errors=True)
     unique = os.urandom(4).hex()
     return path.with_name(f".{path.name}.{here}-{os.getpid()}-{unique}")
 

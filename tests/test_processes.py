@@ -131,10 +131,12 @@ def test_what_a_killed_process_left_unfinished_is_swept_away(tmp_path):
         "import os, pathlib; from kdlab.files import replaced_file, replaced_folder\n"
         f"here = pathlib.Path({str(tmp_path)!r})\n"
         "with replaced_folder(here / 'folder') as a, replaced_file(here / 'file') as b:\n"
-        "    (a / 'x').write_text('x'); b.write_text('x'); os.kill(os.getpid(), 9)")], cwd=ROOT, check=False)
+        "    (a / 'x').write_text('x'); b.write_text('x')\n"
+        "    (b.parent / '.tmp4oZ').write_text('x')     # safetensors writes here first\n"
+        "    os.kill(os.getpid(), 9)")], cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL and len(list(tmp_path.iterdir())) == 2
     with replaced_folder(tmp_path / "folder"), replaced_file(tmp_path / "file") as file:
-        assert len(list(tmp_path.iterdir())) == 1, "what nobody works on is gone, and of ours the folder is there"
+        assert len(list(tmp_path.iterdir())) == 2, "what nobody works on is gone, and ours is there"
         file.write_text("whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
