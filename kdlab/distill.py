@@ -79,8 +79,8 @@ def distill(student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[St
     preflight.check(student, teacher, rows, stages, theirs)
     preflight.check_counts(accumulate=accumulate, checkpoint_every=checkpoint_every)
     planned = reading.plan(student, teacher, theirs or rows, stages, cache)
-    identity = preflight.identity(student, teacher, rows, stages, seed, f"{precision}{planned.identity()}",
-                                  theirs) if checkpoint else ""
+    identity = preflight.identity(student, teacher, rows, stages, seed, precision, theirs,
+                                  planned.identity()) if checkpoint else ""
     saved = Checkpoint(checkpoint, identity)
     accelerator = _accelerator(report_to, checkpoint)
     device = accelerator.device

@@ -155,9 +155,10 @@ def stop_unless_finite(parts: dict[str, float], step: int) -> None:
 
 
 def identity(student: nn.Module, teacher: nn.Module | None, rows: Rows, stages: Sequence[Stage],
-             seed: int, precision: str, teacher_rows: Rows | None = None) -> str:
-    """A hash of all that decides a run's numbers: models, data, stages, seed, precision (and what is put after it)."""
-    digest = sha256(f"{seed} {precision}".encode())
+             seed: int, precision: str, teacher_rows: Rows | None = None, kept: str = "") -> str:
+    """A hash of all that decides a run's numbers: models, data, stages, seed, precision, and of a teacher's answers
+    what was `kept`, in words, where that is not all of them."""
+    digest = sha256(f"{seed} {precision}{kept}".encode())
     for model in (student, teacher):
         digest.update(fingerprint(model).encode() if model is not None else b"no teacher")
     for read in (rows, teacher_rows):
