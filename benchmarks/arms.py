@@ -21,15 +21,15 @@ from datasets import Dataset
 from jobs import RUNS, key, run_all
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
-from kdlab import layer_map, measure
-from kdlab.augment import Augmenter
-from kdlab.corpus import World
-from kdlab.distill import distill
-from kdlab.layer_drop import distilbert_config, layer_drop
-from kdlab.models import classifier_from, load_classifier, load_masked_lm, new_masked_lm, new_model, save
-from kdlab.objectives import HardLabels
+from kdlab.data.augmentation import Augmenter
+from kdlab.data.tasks import TEST_SEED, Task, builtin_task, encode, file_task
+from kdlab.loop import distill
+from kdlab.models import classifier_from, layer_map, load_classifier, load_masked_lm, new_masked_lm, new_model, save
+from kdlab.models.layer_dropping import distilbert_config, layer_drop
 from kdlab.recipes import distilbert, mobilebert, soft_targets, teacher, tinybert
-from kdlab.tasks import TEST_SEED, Task, builtin_task, encode, file_task
+from kdlab.study import metrics
+from kdlab.terms.objective import HardLabels
+from kdlab.worlds.corpus import World
 
 LABELLED, UNLABELLED, TEST = 1_000, 40_000, 10_000
 MOBILE = {"intra_bottleneck_size": 32, "intermediate_size": 64, "num_feedforward_networks": 4}
@@ -116,7 +116,7 @@ def make_sst2_teachers() -> None:
 @cache
 def _teacher_on_test(name: str):
     where = ground({"ground": name, "seed": 0})
-    return measure.predict(where.teacher, where.task["test"])
+    return metrics.predict(where.teacher, where.task["test"])
 
 
 def job(method: str, variant: str, seed: int, steps: tuple[int, int], rates: tuple[float, float], **more) -> dict:
@@ -142,11 +142,11 @@ def scores(job: dict) -> dict:
     torch.manual_seed(job["seed"])
     model, task = METHODS[job["method"]](job), ground(job).task
     if job.get("tuning"):
-        scores = measure.evaluate(model, task["validation"])
+        scores = metrics.evaluate(model, task["validation"])
     else:
-        scores = measure.evaluate(model, task["test"], _teacher_on_test(job.get("ground", GROUNDS[0])))
-    return scores | {"parameters": measure.parameters(model),
-                     "flops": measure.flops(model, task.tokenizer.model_max_length)}
+        scores = metrics.evaluate(model, task["test"], _teacher_on_test(job.get("ground", GROUNDS[0])))
+    return scores | {"parameters": metrics.parameters(model),
+                     "flops": metrics.flops(model, task.tokenizer.model_max_length)}
 
 
 def _distilbert(job: dict) -> PreTrainedModel:

@@ -23,8 +23,8 @@ import kdlab  # noqa: F401, I001 before torch
 import torch
 from transformers import AutoModelForMaskedLM, BertConfig, DistilBertConfig
 
-from kdlab import measure
-from kdlab.architectures import ARCHITECTURES, build
+from kdlab.study import metrics
+from kdlab.models.architectures import ARCHITECTURES, build
 
 WIKIPEDIA, BOOKS = 2_500e6, 800e6       # words (Devlin et al. 2019, section 3.1)
 TOKENS_A_WORD = 1.3                     # assumed, of WordPiece on English
@@ -62,14 +62,14 @@ def main() -> None:
 def distilbert() -> float:
     """FLOPs: both models with their language heads at every token, texts of 512 tokens."""
     with torch.device("meta"):
-        teacher, student = (measure.flops(AutoModelForMaskedLM.from_config(config), 512)
+        teacher, student = (metrics.flops(AutoModelForMaskedLM.from_config(config), 512)
                             for config in (BertConfig(), DistilBertConfig()))
     return (3 * student + teacher) * EPOCHS * TOKENS_A_WORD * (WIKIPEDIA + BOOKS) / 512
 
 
 def tinybert() -> float:
     """FLOPs: the bodies alone, since the general stage has no prediction loss; Wikipedia in texts of 128 tokens."""
-    teacher, student = (measure.flops(build(ARCHITECTURES[name].config, device="meta"), 128)
+    teacher, student = (metrics.flops(build(ARCHITECTURES[name].config, device="meta"), 128)
                         for name in ("BERT-base", "TinyBERT-4"))
     return (3 * student + teacher) * EPOCHS * TOKENS_A_WORD * WIKIPEDIA / 128
 

@@ -23,16 +23,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from transformers import AutoModelForSequenceClassification, BertConfig
 
-from kdlab import measure
-from kdlab.architectures import ib_bert_config, tinybert_config
-from kdlab.augment import Augmenter
-from kdlab.batches import Rows
-from kdlab.distill import Run, distill
-from kdlab.layer_drop import layer_drop
-from kdlab.masking import Masking
+from kdlab.data.augmentation import Augmenter
+from kdlab.data.batches import Rows
+from kdlab.data.masking import Masking
+from kdlab.data.tasks import Task, file_task
+from kdlab.loop import Run, distill
 from kdlab.models import classifier_from, load_masked_lm, new_model, save
+from kdlab.models.architectures import ib_bert_config, tinybert_config
+from kdlab.models.layer_dropping import layer_drop
 from kdlab.recipes import distilbert, mobilebert, tinybert
-from kdlab.tasks import Task, file_task
+from kdlab.study import metrics
 
 VOCABULARY = 30_522
 
@@ -60,7 +60,7 @@ def main() -> None:
         if not all(math.isfinite(value) for value in losses.values()):
             raise SystemExit(f"{name}: a loss is not finite: {losses}")
         figures[f"{name}_seconds_per_step"] = seconds
-        print(f"{name:<34}{measure.parameters(student) / 1e6:>8.1f}M parameters{seconds:>7.2f} s a step   "
+        print(f"{name:<34}{metrics.parameters(student) / 1e6:>8.1f}M parameters{seconds:>7.2f} s a step   "
               + "  ".join(f"{k} {v:.3f}" for k, v in losses.items()), flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +97,7 @@ def _from_a_folder(config, task: Task, folder: Path):
     """Random weights, through the same door as a downloaded checkpoint."""
     began = time.perf_counter()
     model, _ = load_masked_lm(save(new_model(config), task.tokenizer, folder))
-    print(f"{folder.name}: {measure.parameters(model) / 1e6:.1f}M parameters, made, saved and loaded in "
+    print(f"{folder.name}: {metrics.parameters(model) / 1e6:.1f}M parameters, made, saved and loaded in "
           f"{time.perf_counter() - began:.0f} s", flush=True)
     return model
 

@@ -1,10 +1,10 @@
 """What does a language model's teacher cost if its answers are kept, and what is lost by it?
 
 A cache can keep what a teacher says of masked texts if these are masked once, and of a distribution over 8,000 tokens
-it keeps the likeliest and as many drawn from the others (`kdlab.sparse`). DistilBERT's three losses on SST-2 sentences,
-with the teacher and the student of `speed.py`, several seeds: seconds from a fresh student to a trained one, filling
-the cache included, the cache's size, and how student and teacher overlap at the masked words of held-out sentences,
-sum_v min(p_v, q_v).
+it keeps the likeliest and as many drawn from the others (`kdlab.models.sparse`). DistilBERT's three losses on SST-2
+sentences, with the teacher and the student of `speed.py`, several seeds: seconds from a fresh student to a trained one,
+filling the cache included, the cache's size, and how student and teacher overlap at the masked words of held-out
+sentences, sum_v min(p_v, q_v).
 
     python benchmarks/masked_once.py [--quick] [--json FILE]
 """
@@ -23,12 +23,12 @@ from pathlib import Path
 from peers import Work
 from speed import BATCH, RATE, agreement, every_third_layer, held_out, sst2, teacher_of  # first: it finds kdlab
 
-from kdlab.batches import Rows
-from kdlab.cache import TeacherCache
-from kdlab.distill import Stage, distill
-from kdlab.masking import Masking, mask_once
-from kdlab.objectives import MaskedLM, Objective
+from kdlab.data.batches import Rows
+from kdlab.data.masking import Masking, mask_once
+from kdlab.loop import Stage, distill
 from kdlab.recipes.distilbert import triple_loss
+from kdlab.teacher.cache import TeacherCache
+from kdlab.terms.objective import MaskedLM, Objective
 
 TEXTS, EPOCHS, SEEDS = {True: 600, False: 3_000}, 6, 3
 

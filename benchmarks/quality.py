@@ -21,7 +21,7 @@ from pathlib import Path
 from arms import GROUNDS, QUICK_STEPS, ground, job, make_sst2_teachers, scores, tuned
 from jobs import key, mean_and_se, run_all, store_of
 
-from kdlab import measure
+from kdlab.study import metrics
 
 STEPS = {"restaurant": (300, 300), "sst2": (200, 200)}      # of 64 texts: general stage, task stage
 # The variant of each recipe. MobileBERT's was chosen on validation, beside TRIED, whose rates are tuned too: in so few
@@ -55,8 +55,8 @@ def main() -> None:
     results = run_all(scores, list(jobs.values()), store)
 
     here = ground({"seed": 0, **where})
-    top = measure.evaluate(here.teacher, here.task["test"])["accuracy"]
-    size = measure.parameters(here.teacher)
+    top = metrics.evaluate(here.teacher, here.task["test"])["accuracy"]
+    size = metrics.parameters(here.teacher)
     figures = {"teacher_accuracy": top, "seeds": len(seeds)}
     print(f"\nteacher: accuracy {top:.4f}, {size:,} parameters")
     shown = [score for score in SCORES if score in next(iter(results.values()))]    # the truth is not always known

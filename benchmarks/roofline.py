@@ -42,10 +42,10 @@ from datasets import Dataset
 from torch.profiler import ProfilerActivity, profile
 from transformers import BertConfig, BertForSequenceClassification
 
-from kdlab.batches import Rows, padded_fraction, shuffled
-from kdlab.cache import TeacherCache
-from kdlab.distill import Stage, distill
-from kdlab.objectives import Objective, SoftTargets
+from kdlab.data.batches import Rows, padded_fraction, shuffled
+from kdlab.loop import Stage, distill
+from kdlab.teacher.cache import TeacherCache
+from kdlab.terms.objective import Objective, SoftTargets
 
 SIZES = {"2x64": (2, 64), "2x128": (2, 128), "4x256": (4, 256)}
 TEXTS, BATCH, VOCABULARY = 4_096, 64, 8_000
@@ -127,7 +127,8 @@ def products(layers: int, width: int, tokens: int) -> tuple[int, float]:
     """FLOPs of a step's products on `tokens` tokens, and the seconds that these take by themselves."""
     square, wide = [(width, width)], [(width, 4 * width), (4 * width, width)]
     shapes = [(tokens, *shape) for shape in (square * 4 + wide) * (layers - 1)]
-    # Of the last layer keys and values of all tokens; the rest at each text's first token alone (`kdlab.shortcut`)
+    # Of the last layer keys and values of all tokens; the rest at each text's first token alone
+    # (`kdlab.engine.fast_path`)
     shapes += [(tokens, *shape) for shape in square * 2] + [(BATCH, *shape) for shape in square * 2 + wide]
     work = [(torch.randn(n, a), torch.randn(b, a), torch.randn(n, b)) for n, a, b in shapes]
 

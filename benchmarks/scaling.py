@@ -36,10 +36,11 @@ from datasets import Dataset
 from stacked import train
 from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedModel
 
-from kdlab import batches, measure
-from kdlab.batches import Rows
-from kdlab.cache import TeacherCache
-from kdlab.distill import distill
+from kdlab.data import batches
+from kdlab.study import metrics
+from kdlab.data.batches import Rows
+from kdlab.teacher.cache import TeacherCache
+from kdlab.loop import distill
 from kdlab.models import new_model
 from kdlab.recipes.soft_targets import with_teacher
 
@@ -160,7 +161,7 @@ def at_once_table() -> dict[str, float]:
         for tokens in AT_ONCE * 2:
             began = time.perf_counter()
             with mock.patch.object(batches, "ON_CPU", tokens * large.config.hidden_size):
-                measure.predict(large, data)
+                metrics.predict(large, data)
             found[tokens] = max(found.get(tokens, 0.0), len(data) / (time.perf_counter() - began))
     print("\nat once   " + "".join(f"{tokens:>10,}" for tokens in found))
     print("texts/s   " + "".join(f"{speed:>10.0f}" for speed in found.values()))

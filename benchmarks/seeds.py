@@ -27,13 +27,13 @@ os.environ.setdefault("GOMP_SPINCOUNT", "4000")     # as kdlab does, if it is im
 from stacked import train
 from transformers import PreTrainedModel
 
-from kdlab import measure
-from kdlab.batches import Rows
-from kdlab.cache import TeacherCache
-from kdlab.distill import distill
+from kdlab.data.batches import Rows
+from kdlab.data.tasks import Task, builtin_task
+from kdlab.loop import distill
 from kdlab.models import load_classifier, new_classifier
 from kdlab.recipes.soft_targets import with_teacher
-from kdlab.tasks import Task, builtin_task
+from kdlab.study import metrics
+from kdlab.teacher.cache import TeacherCache
 
 SEEDS, UNLABELLED = 8, 20_000
 STEPS, ROUNDS = {True: 100, False: 300}, {True: 3, False: 5}      # of --quick, and in full
@@ -97,7 +97,7 @@ def student(task: Task, seed: int) -> PreTrainedModel:
 
 
 def score(model: PreTrainedModel, task: Task) -> float:
-    return measure.evaluate(model, task["test"])["accuracy"]
+    return metrics.evaluate(model, task["test"])["accuracy"]
 
 
 def seconds(work: Callable, *given) -> float:

@@ -22,12 +22,13 @@ from unittest import mock
 from speed import BATCH, EPOCHS, HEADS, RATE, held_out, sst2, teacher_of  # first: it finds kdlab
 from torch import Tensor
 
-from kdlab import batches, measure
-from kdlab.batches import Rows, padded_fraction
-from kdlab.cache import TeacherCache
-from kdlab.distill import Stage, distill
+from kdlab.data import batches
+from kdlab.data.batches import Rows, padded_fraction
+from kdlab.loop import Stage, distill
 from kdlab.models import new_classifier
-from kdlab.objectives import Objective, SoftTargets
+from kdlab.study import metrics
+from kdlab.teacher.cache import TeacherCache
+from kdlab.terms.objective import Objective, SoftTargets
 
 TEXTS, SEEDS = {True: (1_000, 3_000), False: (1_000, 3_000, 6_000)}, {True: 6, False: 12}
 SETTINGS = {"constant": {"warmup": 0.0, "decay": False, "clip": math.inf}, "kdlab's": {}}
@@ -70,13 +71,13 @@ def agreement(texts: int, rate: str, pool: int, seed: int, kept: TeacherCache) -
     stage = Stage(Objective([SoftTargets()]), EPOCHS * math.ceil(texts / BATCH), BATCH, RATE, **SETTINGS[rate])
     with mock.patch.object(batches, "POOL", pool):
         distill(student, task["train"].select(range(texts)), stage, teacher, seed=seed, cache=kept, progress=False)
-    return measure.fidelity(measure.predict(student, held_out(quick=False)), answers())
+    return metrics.fidelity(metrics.predict(student, held_out(quick=False)), answers())
 
 
 @cache
 def answers() -> Tensor:
     """The teacher's on the held-out sentences."""
-    return measure.predict(teacher_of("soft_targets", quick=True), held_out(quick=False))
+    return metrics.predict(teacher_of("soft_targets", quick=True), held_out(quick=False))
 
 
 if __name__ == "__main__":

@@ -49,15 +49,15 @@ from peers import Work
 from torch import nn
 from transformers import PreTrainedModel
 
-from kdlab import measure
-from kdlab.batches import Rows, in_order
-from kdlab.distill import Stage, distill
-from kdlab.intermediate import AttentionScores, HiddenCosine, HiddenStates
-from kdlab.masking import Masking, mask_once
+from kdlab.data.batches import Rows, in_order
+from kdlab.data.masking import Masking, mask_once
+from kdlab.data.tasks import Task, file_task
+from kdlab.loop import Stage, distill
 from kdlab.models import load_classifier, load_masked_lm, new_classifier, new_masked_lm, save
-from kdlab.objectives import HardLabels, MaskedLM, Objective, SoftTargets
-from kdlab.tasks import Task, file_task
-from kdlab.trace import trace, trace_teacher
+from kdlab.models.tracing import trace, trace_teacher
+from kdlab.study import metrics
+from kdlab.terms.inside import AttentionScores, HiddenCosine, HiddenStates
+from kdlab.terms.objective import HardLabels, MaskedLM, Objective, SoftTargets
 
 KINDS = ("soft_targets", "intermediate", "mlm")
 HEADS = 8
@@ -175,7 +175,7 @@ def agreement(work: Work, projection: nn.Module | None) -> float:
     student's, projected, explain."""
     work.student.eval()
     if work.kind == "soft_targets":
-        return measure.fidelity(*(measure.predict(model, work.data) for model in (work.student, work.teacher)))
+        return metrics.fidelity(*(metrics.predict(model, work.data) for model in (work.student, work.teacher)))
     rows, same, left, spread = Rows(work.data, 0), [], 0.0, 0.0
     masking = Masking(work.tokenizer, rows, smoothing=0.0)
     torch.manual_seed(0)

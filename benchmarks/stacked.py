@@ -2,8 +2,8 @@
 
 The students' batches lie one after another along the batch axis, (S * B, L). What a transformer does text by text
 (attention, activations, residual sums) stands as it is; only layers that own weights, and dropout, get a forward pass
-of their own. So `kdlab.trace` reads a stack like any model. Each student keeps what would be its own in a run of its
-own: initial weights, order of texts, dropout, norm of the gradient that is clipped, moments of AdamW.
+of their own. So `kdlab.models.tracing` reads a stack like any model. Each student keeps what would be its own in a run
+of its own: initial weights, order of texts, dropout, norm of the gradient that is clipped, moments of AdamW.
 
 An experiment, for `seeds.py`: BERT classifiers, soft targets, cached logits. It has a loop of its own, and stays out of
 the package until a comparison there needs it.
@@ -26,11 +26,11 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.bert.modeling_bert import BertLayer
 
-from kdlab.batches import LengthBatches, Rows
-from kdlab.cache import CachedTeacher
-from kdlab.objectives import SoftTargets
-from kdlab.precision import autocast
-from kdlab.trace import Trace, trace
+from kdlab.data.batches import LengthBatches, Rows
+from kdlab.engine.precision import autocast
+from kdlab.models.tracing import Trace, trace
+from kdlab.teacher.cache import CachedTeacher
+from kdlab.terms.objective import SoftTargets
 
 ATTEND = "kdlab_stacked"
 

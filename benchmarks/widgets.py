@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "browser"), str(ROOT / "tests" / "widgets")]
 
 from lab import chromium, errors, jupyterlab, open_widget, run_all  # noqa: E402
 from widget_page import SETUP, WIDGETS, write_notebook  # noqa: E402

@@ -26,13 +26,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from kdlab import measure
-from kdlab.corpus import World
-from kdlab.distill import distill
+from kdlab.data.tasks import TEST_SEED, builtin_task, encode
+from kdlab.loop import distill
 from kdlab.models import load_classifier, load_masked_lm, new_classifier
 from kdlab.recipes import soft_targets
 from kdlab.recipes.teacher import fine_tune, pretrain
-from kdlab.tasks import TEST_SEED, builtin_task, encode
+from kdlab.study import metrics
+from kdlab.worlds.corpus import World
 
 LABELS_A, LABELS_B, UNLABELLED = 300, 1_000, 40_000
 TEACHER_RATES, STUDENT_RATES = (1e-4, 3e-4, 1e-3), (1e-3, 3e-3)
@@ -43,9 +43,9 @@ def tuned(train: Callable, rates: Sequence[float], seeds: Sequence[int], tuning_
     """The learning rate that does best on validation, and the test accuracies of all seeds with it."""
     models = {(rate, seed): train(rate, seed) for rate in rates for seed in tuning_seeds}
     best = max(rates, key=lambda rate: statistics.fmean(
-        measure.evaluate(models[rate, seed], validation)["accuracy"] for seed in tuning_seeds))
+        metrics.evaluate(models[rate, seed], validation)["accuracy"] for seed in tuning_seeds))
     chosen = [models.get((best, seed)) or train(best, seed) for seed in seeds]
-    return best, [measure.evaluate(model, test)["accuracy"] for model in chosen]
+    return best, [metrics.evaluate(model, test)["accuracy"] for model in chosen]
 
 
 def standard_error(values: Sequence[float]) -> float:
@@ -62,8 +62,8 @@ def main() -> None:
     teacher, tokenizer = load_classifier("restaurant-teacher")
     test = encode(World("restaurant").dataset(10_000, seed=TEST_SEED), tokenizer)
     truth, labels = torch.tensor(test["truth"][:]), torch.tensor(test["label"][:])
-    scores = measure.evaluate(teacher, test)
-    figures = {"bayes_accuracy": measure.accuracy(truth, labels), "teacher_accuracy": scores["accuracy"],
+    scores = metrics.evaluate(teacher, test)
+    figures = {"bayes_accuracy": metrics.accuracy(truth, labels), "teacher_accuracy": scores["accuracy"],
                "teacher_kl": scores["kl_truth"]}
     print(f"Bayes accuracy {figures['bayes_accuracy']:.4f}; shipped teacher {figures['teacher_accuracy']:.4f} "
           f"({figures['teacher_accuracy'] / figures['bayes_accuracy']:.1%} of it), KL(truth, teacher) "

@@ -1,4 +1,5 @@
-"""Writing so that a reader finds the old thing or the new one, never half of either."""
+"""Where the kit's own files lie, and writing so that a reader finds the old file or the new one, never half of
+either."""
 
 from __future__ import annotations
 
@@ -16,6 +17,11 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from .errors import KdlabError
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HERE = Path(__file__).resolve().parent
+DATA = next((folder for folder in (_HERE.parent / "data", _HERE / "shipped") if (folder / "restaurant.csv").is_file()),
+            _HERE.parent / "data")      # of a clone, or inside an installed wheel
 
 
 @contextmanager

@@ -37,7 +37,8 @@ def sparse_soft_targets(student_logits: Tensor, classes: Tensor, weights: Tensor
                         mask: Tensor | None = None) -> Tensor:
     r"""Soft-target loss with a teacher's distribution of which a few classes are known: T^2 (-sum_i w_i log q_i - H).
 
-    With weights that are the teacher's p in the mean, such as those of `kdlab.sparse`, this is `soft_targets` in the
+    With weights that are the teacher's p in the mean, such as those of `kdlab.models.sparse`, this is `soft_targets` in
+    the
     mean, gradient and all; with all classes and p itself it is the same. By chance it may fall below 0.
     Shapes: student (..., V), classes and weights (..., n), mask and entropy H (...), which is the teacher's at T.
     """

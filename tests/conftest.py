@@ -12,9 +12,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "4000")     # as kdlab does, if it is im
 import pytest
 import torch
 
-from kdlab.corpus import World
+from kdlab.data.tasks import Task, builtin_task
 from kdlab.models import new_classifier
-from kdlab.tasks import Task, builtin_task
+from kdlab.worlds.corpus import World
 
 ROOT = Path(__file__).resolve().parent.parent
 SST2 = ROOT.parent / "shared" / "data" / "sst2"

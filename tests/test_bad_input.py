@@ -14,9 +14,9 @@ from conftest import ROOT
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, BertConfig
 
-from kdlab.__main__ import main
+from kdlab.cli import main
+from kdlab.data.tasks import train_tokenizer
 from kdlab.models import new_masked_lm, new_model, save
-from kdlab.tasks import train_tokenizer
 
 TEXTS = ["the soup was good .", "we hated the rude host .", "a fine lunch", "never again"]
 TABLE = pd.DataFrame({"text": TEXTS * 6, "label": ["good", "bad"] * 12, "score": [1.5, -0.5] * 12})
@@ -194,7 +194,7 @@ def test_the_sound_files_are_sound(here):
 def test_a_full_disk_is_told_and_leaves_nothing_half_written(here, limit):
     """A process that may write no larger file meets what a full disk says: at the checkpoint, and at the model."""
     code = (f"import resource, signal, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
-            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from kdlab.__main__ import main; "
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from kdlab.cli import main; "
             "sys.exit(main(sys.argv[1:]))")
     done = subprocess.run([sys.executable, "-c", code, "distill", "--data", f"{here}/train.csv", "--eval",
                            f"{here}/dev.csv", "--out", f"{here}/out", *SMALL, "--teacher-width", "96"],

@@ -13,10 +13,10 @@ import time
 import pytest
 from conftest import ROOT
 
-from kdlab.__main__ import main
-from kdlab.batches import Rows
-from kdlab.cache import TeacherCache
+from kdlab.cli import main
+from kdlab.data.batches import Rows
 from kdlab.models import load_classifier
+from kdlab.teacher.cache import TeacherCache
 
 SMALL = ["--teacher-layers", "1", "--teacher-width", "32", "--student-layers", "1", "--student-width", "32",
          "--teacher-epochs", "1", "--student-epochs", "1", "--seeds", "2", "--vocabulary", "300"]

@@ -12,15 +12,15 @@ from conftest import ROOT
 
 import kdlab
 
-ROOMS = re.findall(r"^    (\w+) +\S", kdlab.__doc__, re.M)
+ENTRIES = re.findall(r"^    (\w+) +\S", kdlab.__doc__, re.M)
 
 
-def room_of(path) -> str:
+def entry_of(path) -> str:
     return path.relative_to(ROOT / "kdlab").with_suffix("").parts[0]
 
 
 def imports(path):
-    """Rooms that a module imports; function bodies count too."""
+    """Entries that a module imports; function bodies count too."""
     package = path.relative_to(ROOT / "kdlab").parent.parts
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -29,20 +29,20 @@ def imports(path):
             yield from [parts[0]] if parts else [alias.name for alias in node.names]
 
 
-def test_every_room_is_on_the_map_and_imports_only_from_above():
+def test_every_module_is_on_the_map_and_imports_only_from_above():
     files = [path for path in (ROOT / "kdlab").rglob("*.py") if path.name not in ("__init__.py", "__main__.py")]
-    assert {room_of(path) for path in files} == set(ROOMS)
+    assert {entry_of(path) for path in files} == set(ENTRIES)
     for path in files:
         for other in imports(path):
-            assert ROOMS.index(other) <= ROOMS.index(room_of(path)), f"{path.name} imports {other} from below"
+            assert ENTRIES.index(other) <= ENTRIES.index(entry_of(path)), f"{path.name} imports {other} from below"
 
 
 def test_each_of_the_peers_fourteen_defects_has_a_test_that_names_it():
-    text = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    text = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert {int(n) for n in re.findall(r"def test_peer_defect_(\d+)_", text)} == set(range(1, 15))
 
 
-def test_no_room_has_outgrown_one_sitting():
+def test_no_module_has_outgrown_one_sitting():
     lengths = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "kdlab").rglob("*.py")}
     assert max(lengths.values()) <= 400, max(lengths, key=lengths.get)
 

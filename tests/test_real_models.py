@@ -21,20 +21,20 @@ from transformers import (
     pipeline,
 )
 
-from kdlab import measure
-from kdlab.__main__ import main
-from kdlab.batches import Rows
-from kdlab.distill import distill
+from kdlab.cli import main
+from kdlab.data.batches import Rows
+from kdlab.data.tasks import file_task, hub_task, in_order_of, train_tokenizer
+from kdlab.engine.run import Stage
 from kdlab.errors import KdlabError
-from kdlab.export import export
-from kdlab.intermediate import HiddenStates
-from kdlab.layer_drop import shallower
+from kdlab.loop import distill
 from kdlab.models import load_classifier, load_student, new_classifier, new_model, save
-from kdlab.objectives import HardLabels, Objective, SoftTargets
+from kdlab.models.layer_dropping import shallower
+from kdlab.models.tracing import trace
 from kdlab.recipes.soft_targets import no_teacher, with_teacher
-from kdlab.run import Stage
-from kdlab.tasks import file_task, hub_task, in_order_of, train_tokenizer
-from kdlab.trace import trace
+from kdlab.study import metrics
+from kdlab.study.onnx_export import export
+from kdlab.terms.inside import HiddenStates
+from kdlab.terms.objective import HardLabels, Objective, SoftTargets
 
 QUICK = ["--student-layers", "1", "--student-width", "32", "--student-epochs", "2", "--seeds", "1", "--batch-size",
          "32", "--student-learning-rate", "3e-3", "--max-tokens", "32"]
@@ -109,7 +109,7 @@ def test_the_saved_student_needs_no_kdlab(reviews, bert_folder, tmp_path):
 
 
 def test_a_run_of_the_command_that_was_stopped_goes_on(reviews, bert_folder, tmp_path, monkeypatch):
-    from kdlab import experiment
+    from kdlab.study import experiment
 
     arguments = command(reviews, tmp_path / "out", "--teacher", str(bert_folder))
     with monkeypatch.context() as patch:
@@ -245,8 +245,8 @@ def test_the_losses_of_a_regression_are_torchs(pairs):
     mse = torch.nn.functional.mse_loss
     assert HardLabels()(ours, None, batch).item() == pytest.approx(mse(ours.logits[:, 0], batch["labels"]).item())
     assert SoftTargets()(ours, theirs, batch).item() == pytest.approx(mse(ours.logits, theirs.logits).item())
-    scores = measure.evaluate(student, task["test"])
-    x, y = measure.predict(student, task["test"])[:, 0].double(), torch.tensor(task["test"]["label"][:])
+    scores = metrics.evaluate(student, task["test"])
+    x, y = metrics.predict(student, task["test"])[:, 0].double(), torch.tensor(task["test"]["label"][:])
     assert scores["pearson"] == pytest.approx(torch.corrcoef(torch.stack([x, y]))[0, 1].item())
     classes = new_classifier(task.tokenizer, ("a", "b"), 1, 32)
     with pytest.raises(KdlabError, match="with a fraction and the student tells 2 classes apart"):

@@ -10,7 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from ..layer_map import LayerMap
+from ..models.layer_map import LayerMap
 from .figure import STUDENT, TEACHER, line, rectangles
 
 PANELS = (1.0, 1.25)

@@ -7,8 +7,8 @@ Section 2, the objective: three losses at once, on the same masked texts for tea
     L_cos   cosine between the last hidden states, to align their directions
 
 Section 3, the student: half the layers; no token-type embeddings, no pooler; it starts from one teacher layer
-out of two (`kdlab.layer_drop`). It is distilled on plain text, before any task is known ("task-agnostic"), and
-then fine-tuned on a task as a BERT would be, with or without a second distillation (section 4, SQuAD).
+out of two (`kdlab.models.layer_dropping`). It is distilled on plain text, before any task is known ("task-agnostic"),
+and then fine-tuned on a task as a BERT would be, with or without a second distillation (section 4, SQuAD).
 
 The paper prints no weights and no temperature. Those below are of the released code's command for one GPU
 (huggingface/transformers-research-projects, distillation/): 5, 2, 1 and T = 2; its command for four GPUs weighs
@@ -27,15 +27,15 @@ from pathlib import Path
 
 from transformers import BertForMaskedLM, DistilBertForMaskedLM, PreTrainedModel
 
-from ..batches import Rows
-from ..distill import Run, Stage, distill
-from ..intermediate import HiddenCosine
-from ..layer_drop import layer_drop
-from ..layer_map import last
-from ..masking import Masking, mask_once
-from ..models import classifier_from
-from ..objectives import HardLabels, MaskedLM, Objective, SoftTargets
-from ..tasks import Task
+from ..data.batches import Rows
+from ..data.masking import Masking, mask_once
+from ..data.tasks import Task
+from ..loop import Run, Stage, distill
+from ..models.building import classifier_from
+from ..models.layer_dropping import layer_drop
+from ..models.layer_map import last
+from ..terms.inside import HiddenCosine
+from ..terms.objective import HardLabels, MaskedLM, Objective, SoftTargets
 
 T = 2.0
 SOFT_WEIGHT, MASKED_WEIGHT, COSINE_WEIGHT = 5.0, 2.0, 1.0
@@ -74,7 +74,8 @@ def general(task: Task, teacher: BertForMaskedLM, steps: int, student: DistilBer
     """Sections 2 and 3 on the task's transfer split: a student of half the teacher's layers, task-agnostic.
 
     student: another one than layer-drop's, such as one with random weights. masked_copies: of each text so many,
-    masked once (`kdlab.masking.mask_once`) instead of anew every time, which is what a `cache=` needs to be of use.
+    masked once (`kdlab.data.masking.mask_once`) instead of anew every time, which is what a `cache=` needs to be of
+    use.
     `options` go to `distill`.
     """
     student = layer_drop(teacher) if student is None else student

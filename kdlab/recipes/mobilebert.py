@@ -28,16 +28,16 @@ from dataclasses import replace
 
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
-from ..architectures import mobilebert_config
-from ..batches import Rows
-from ..distill import Run, Stage, distill
+from ..data.batches import Rows
+from ..data.masking import Masking, mask_once
+from ..data.tasks import Task
 from ..errors import KdlabError
-from ..intermediate import AttentionProbabilities, HiddenStates
-from ..layer_map import LayerMap, bottom
-from ..masking import Masking, mask_once
-from ..models import new_model
-from ..objectives import MaskedLM, Objective, SoftTargets, Term
-from ..tasks import Task
+from ..loop import Run, Stage, distill
+from ..models.architectures import mobilebert_config
+from ..models.building import new_model
+from ..models.layer_map import LayerMap, bottom
+from ..terms.inside import AttentionProbabilities, HiddenStates
+from ..terms.objective import MaskedLM, Objective, SoftTargets, Term
 
 ALPHA = 0.5
 LOWER_RATE = 0.1

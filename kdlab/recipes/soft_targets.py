@@ -10,8 +10,8 @@ The first carries T^2, so that the balance of the two survives a change of T.
 
 from __future__ import annotations
 
-from ..distill import Stage
-from ..objectives import HardLabels, Objective, SoftTargets
+from ..loop import Stage
+from ..terms.objective import HardLabels, Objective, SoftTargets
 
 SOFT_WEIGHT, HARD_WEIGHT = 0.9, 0.1
 

@@ -21,15 +21,15 @@ from pathlib import Path
 from torch import nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
-from ..architectures import ib_bert_config
-from ..batches import Rows
-from ..corpus import World
-from ..distill import Run, Stage, distill
+from ..data.batches import Rows
+from ..data.masking import Masking
+from ..data.tasks import Task, builtin_task
 from ..errors import KdlabError
-from ..masking import Masking
-from ..models import classifier_from, new_classifier, new_masked_lm, new_model
-from ..objectives import HardLabels, MaskedLM, Objective
-from ..tasks import Task, builtin_task
+from ..loop import Run, Stage, distill
+from ..models.architectures import ib_bert_config
+from ..models.building import classifier_from, new_classifier, new_masked_lm, new_model
+from ..terms.objective import HardLabels, MaskedLM, Objective
+from ..worlds.corpus import World
 
 LAYERS, WIDTH = 4, 128
 TEXTS = 150_000             # of each kind: unlabelled for pretraining, labelled for fine-tuning

@@ -10,7 +10,7 @@ the embeddings and M + 1 for the prediction (equation 6: all summed, every weigh
     eq. 11  L_layer = L_embd for m = 0, L_hidn + L_attn for 1..M, L_pred for M + 1
 
 And two stages. General distillation: from the pretrained teacher on plain text, without L_pred. Task
-distillation, on augmented data (`kdlab.augment`), from the fine-tuned teacher, in two steps: first the
+distillation, on augmented data (`kdlab.data.augmentation`), from the fine-tuned teacher, in two steps: first the
 intermediate layers, then the prediction. The student has its own width, and the teacher's number of heads.
 
 The released code differs from the paper: one projection with bias serves embeddings and all layers; padding
@@ -29,12 +29,12 @@ from pathlib import Path
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from ..distill import Run, Stage, distill
-from ..intermediate import AttentionScores, HiddenStates
-from ..layer_map import LayerMap, uniform
-from ..models import new_classifier
-from ..objectives import Objective, SoftTargets, Term
-from ..tasks import Task
+from ..data.tasks import Task
+from ..loop import Run, Stage, distill
+from ..models.building import new_classifier
+from ..models.layer_map import LayerMap, uniform
+from ..terms.inside import AttentionScores, HiddenStates
+from ..terms.objective import Objective, SoftTargets, Term
 
 PARTS = ("embedding", "hidden", "attention")
 

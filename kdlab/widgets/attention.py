@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from .. import losses
-from ..batches import Rows
+from ..data.batches import Rows
+from ..data.tasks import encode_texts
 from ..errors import KdlabError
-from ..intermediate import AttentionScores
-from ..layer_map import LayerMap, uniform
+from ..models.layer_map import LayerMap, uniform
+from ..models.tracing import Attention, trace_teacher
 from ..plots.attention import KINDS, PANELS, SideBySide, draw_side_by_side, frame_side_by_side
-from ..tasks import encode_texts
-from ..trace import Attention, trace_teacher
+from ..terms.inside import AttentionScores
 from .controls import on_change, with_field
 from .picture import Picture, PictureWidget
 
@@ -25,7 +25,8 @@ TEXTS_KEPT = 8
 class AttentionSideBySide(PictureWidget):
     """Pick or type a text, a pair of layers and a head; see both models' attention, and the difference.
 
-    teacher, student: models that `kdlab.trace` can capture attention of, of any size, with the same number of heads
+    teacher, student: models that `kdlab.models.tracing` can capture attention of, of any size, with the same number of
+    heads
     and one tokenizer; texts: to choose from; layers: a layer map, uniform unless given. The numbers are the losses of
     `kdlab.losses` over the pairs of real tokens, for this head and as a term would have them, over all heads. Models
     are traced once a text; make a new widget for a student that has learnt since.

@@ -1,7 +1,7 @@
 """The bottleneck builder: what width, depth, FFN stacks and a bottleneck weigh and cost. Lesson 02.
 
 Parameters and FLOPs come from closed formulas, so that a slider answers at once; the tests hold them against what
-`kdlab.measure` counts in the models themselves.
+`kdlab.study.metrics` counts in the models themselves.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import ipywidgets
 import torch
 from transformers import BertConfig, DistilBertConfig, PreTrainedConfig
 
-from .. import measure
-from ..architectures import ARCHITECTURES, build, ib_bert_config, mobilebert_config
 from ..errors import KdlabError
+from ..models.architectures import ARCHITECTURES, build, ib_bert_config, mobilebert_config
 from ..plots.sizes import PANELS, PARTS, Sizes, Weighed, draw_sizes, frame_sizes
+from ..study import metrics
 from .controls import on_change, with_field
 from .picture import Picture, PictureWidget
 
@@ -147,7 +147,8 @@ PRESETS = {name: shape_of(architecture.config) for name, architecture in ARCHITE
 class BottleneckBuilder(PictureWidget):
     """Set a model's sizes, and see its parameters by part and its FLOPs beside those of the papers' models.
 
-    start: the paper's model to begin with, a name in `kdlab.architectures.ARCHITECTURES`. latencies: milliseconds by
+    start: the paper's model to begin with, a name in `kdlab.models.architectures.ARCHITECTURES`. latencies:
+    milliseconds by
     such names, already measured on one core of this machine. The button measures the setting shown in the same way,
     with random weights; that takes a few seconds, so the last time stays in the picture, hollow once the setting has
     moved on.
@@ -224,7 +225,7 @@ class BottleneckBuilder(PictureWidget):
                 raise KdlabError(f"a model of {size:.0f} million parameters is not measured here, since it might not "
                                  f"fit into memory; stay below {MEASURABLE} million")
             with _one_core():
-                milliseconds = measure.latency(build(shape.config()), LENGTH, REPEATS)
+                milliseconds = metrics.latency(build(shape.config()), LENGTH, REPEATS)
             with self.drawing:
                 self.latencies[shape], self.last = milliseconds, (shape, milliseconds)
                 self.refresh()

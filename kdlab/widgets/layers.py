@@ -9,11 +9,12 @@ import ipywidgets
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from .. import layer_map, measure
+from ..data.tasks import encode_texts
 from ..errors import KdlabError
-from ..layer_map import LayerMap
+from ..models import layer_map
+from ..models.layer_map import LayerMap
 from ..plots.layers import PANELS, Mapped, draw_mapped, frame_mapped
-from ..tasks import encode_texts
+from ..study import metrics
 from .controls import on_change
 from .picture import Picture, PictureWidget
 
@@ -28,7 +29,8 @@ class LayerMapBuilder(PictureWidget):
     """Start from a preset, then say for any student layer which teacher layer it learns from, or that none.
 
     student, teacher: models of the same tokenizer, the student no deeper than the teacher; texts: a few dozen, on which
-    the layers' similarity (linear CKA, `kdlab.measure`) is taken once; make a new widget for a student that has learnt
+    the layers' similarity (linear CKA, `kdlab.study.metrics`) is taken once; make a new widget for a student that has
+    learnt
     since. The costs are TinyBERT's: a hidden-state term with one projection for all layers, and another term, with its
     own, for the embeddings. `layers` is the map as drawn, such as a term takes.
     """
@@ -42,9 +44,9 @@ class LayerMapBuilder(PictureWidget):
         chosen = dict(layer_map.uniform(*self.depths))      # refuses a student deeper than its teacher
         if not 2 <= len(texts) <= MOST_TEXTS:
             raise KdlabError(f"{len(texts)} texts were given to compare the layers on; give 2 to {MOST_TEXTS}")
-        self.similarity = measure.layer_similarity(student, teacher, encode_texts(texts, tokenizer)).numpy()
+        self.similarity = metrics.layer_similarity(student, teacher, encode_texts(texts, tokenizer)).numpy()
         self.length = min(128, tokenizer.model_max_length)
-        self.teacher_flops = measure.flops(teacher.base_model, self.length)
+        self.teacher_flops = metrics.flops(teacher.base_model, self.length)
         style = {"description_width": "6.5em"}
         self.start = ipywidgets.Dropdown(options=[*PRESETS, OWN], description="start from", style=style)
         self.layer = ipywidgets.Dropdown(options=_names(self.depths[0]), value=1, description="student's", style=style)

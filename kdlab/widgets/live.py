@@ -10,16 +10,16 @@ import ipywidgets
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import preflight
-from ..batches import Rows
-from ..corpus import World
-from ..distill import distill
+from ..data.batches import Rows
+from ..data.tasks import encode_texts
+from ..engine import preflight
+from ..engine.interrupt import on_kernel_interrupt
+from ..engine.run import Run, Stage
 from ..errors import KdlabError
-from ..interrupt import on_kernel_interrupt
-from ..measure import predict
+from ..loop import distill
 from ..plots import Moment, draw_moment, frame_moment
-from ..run import Run, Stage
-from ..tasks import encode_texts
+from ..study.metrics import predict
+from ..worlds.corpus import World
 from .controls import on_change
 from .picture import Picture, PictureWidget
 from .temperature import posterior_of
@@ -32,7 +32,7 @@ READY, RUNNING, PAUSED, ENDED = "ready", "running", "paused", "ended"
 class LiveRun(PictureWidget):
     """A distillation in a thread of its own: the notebook stays usable, and a kernel interrupt ends it like "stop".
 
-    student, data, stages, teacher and the options are those of `kdlab.distill.distill`; the student is a classifier and
+    student, data, stages, teacher and the options are those of `kdlab.loop.distill`; the student is a classifier and
     is trained in place. texts: to choose from, others may be typed; world: tells the true posterior of a text of its
     grammar. `run` is the run so far, `wait()` returns it when it has ended. While it trains, use the student from
     nowhere else; torch's random numbers are shared with other cells, so that a run with dropout or masking, and what

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from .. import losses
-from ..batches import Rows
-from ..corpus import World
+from ..data.batches import Rows
+from ..data.tasks import encode_texts
 from ..errors import KdlabError
-from ..measure import predict
 from ..plots import Tempered, draw_tempered, frame_tempered
-from ..tasks import encode_texts
+from ..study.metrics import predict
+from ..worlds.corpus import World
 from .controls import on_change, with_field
 from .picture import Picture, PictureWidget
 

@@ -11,13 +11,13 @@ from torch.func import functional_call
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import losses
-from ..batches import Rows
-from ..corpus import World
-from ..distill import Run
+from ..data.batches import Rows
+from ..data.tasks import encode_texts
 from ..errors import KdlabError
-from ..measure import predict
+from ..loop import Run
 from ..plots import Moment, draw_moment, frame_moment
-from ..tasks import encode_texts
+from ..study.metrics import predict
+from ..worlds.corpus import World
 from .controls import Player, on_change
 from .picture import Picture, PictureWidget
 from .temperature import posterior_of
