@@ -28,7 +28,7 @@ from kdlab.models import classifier_from, layer_map, load_classifier, load_maske
 from kdlab.models.layer_dropping import distilbert_config, layer_drop
 from kdlab.recipes import distilbert, mobilebert, soft_targets, teacher, tinybert
 from kdlab.study import metrics
-from kdlab.terms.objective import HardLabels
+from kdlab.terms import HardLabels
 from kdlab.worlds.corpus import World
 
 LABELLED, UNLABELLED, TEST = 1_000, 40_000, 10_000

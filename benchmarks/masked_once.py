@@ -28,7 +28,7 @@ from kdlab.data.masking import Masking, mask_once
 from kdlab.loop import Stage, distill
 from kdlab.recipes.distilbert import triple_loss
 from kdlab.teacher.cache import TeacherCache
-from kdlab.terms.objective import MaskedLM, Objective
+from kdlab.terms import MaskedLM, Objective
 
 TEXTS, EPOCHS, SEEDS = {True: 600, False: 3_000}, 6, 3
 

@@ -45,7 +45,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from kdlab.data.batches import Rows, padded_fraction, shuffled
 from kdlab.loop import Stage, distill
 from kdlab.teacher.cache import TeacherCache
-from kdlab.terms.objective import Objective, SoftTargets
+from kdlab.terms import Objective, SoftTargets
 
 SIZES = {"2x64": (2, 64), "2x128": (2, 128), "4x256": (4, 256)}
 TEXTS, BATCH, VOCABULARY = 4_096, 64, 8_000

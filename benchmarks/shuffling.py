@@ -28,7 +28,7 @@ from kdlab.loop import Stage, distill
 from kdlab.models import new_classifier
 from kdlab.study import metrics
 from kdlab.teacher.cache import TeacherCache
-from kdlab.terms.objective import Objective, SoftTargets
+from kdlab.terms import Objective, SoftTargets
 
 TEXTS, SEEDS = {True: (1_000, 3_000), False: (1_000, 3_000, 6_000)}, {True: 6, False: 12}
 SETTINGS = {"constant": {"warmup": 0.0, "decay": False, "clip": math.inf}, "kdlab's": {}}

@@ -56,8 +56,7 @@ from kdlab.loop import Stage, distill
 from kdlab.models import load_classifier, load_masked_lm, new_classifier, new_masked_lm, save
 from kdlab.models.tracing import trace, trace_teacher
 from kdlab.study import metrics
-from kdlab.terms.inside import AttentionScores, HiddenCosine, HiddenStates
-from kdlab.terms.objective import HardLabels, MaskedLM, Objective, SoftTargets
+from kdlab.terms import AttentionScores, HardLabels, HiddenCosine, HiddenStates, MaskedLM, Objective, SoftTargets
 
 KINDS = ("soft_targets", "intermediate", "mlm")
 HEADS = 8

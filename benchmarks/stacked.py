@@ -30,7 +30,7 @@ from kdlab.data.batches import LengthBatches, Rows
 from kdlab.engine.precision import autocast
 from kdlab.models.tracing import Trace, trace
 from kdlab.teacher.cache import CachedTeacher
-from kdlab.terms.objective import SoftTargets
+from kdlab.terms import SoftTargets
 
 ATTEND = "kdlab_stacked"
 

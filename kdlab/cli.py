@@ -34,6 +34,7 @@ def _distill(options: argparse.Namespace) -> None:
     from .data.tables import is_data_set
     from .data.tasks import file_task, hub_task
     from .engine import distributed
+    from .engine.run import Runtime
     from .models import load_classifier, load_student
     from .models.layer_dropping import shallower
     from .study.experiment import run_experiment, table
@@ -68,12 +69,12 @@ def _distill(options: argparse.Namespace) -> None:
 
         def new_student(seed, teacher):
             return load_student(options.student, task.label_names, seed)[0]
-    more = {name: getattr(options, name) for name in ("precision", "accumulate", "checkpoint_every", "shard_teacher",
-                                                      "report_to")}
+    runtime = Runtime(options.precision, options.accumulate, options.shard_teacher)
     theirs = task if ours is not task and teacher is not None else None
     made = not options.out.exists()
     try:
-        report = run_experiment(ours, options.out, sizes, teacher, new_student, theirs, **more)
+        report = run_experiment(ours, options.out, sizes, teacher, new_student, theirs, runtime,
+                                options.checkpoint_every, options.report_to)
     except KdlabError:
         if made and not any(path.is_file() for path in options.out.rglob("*")):
             shutil.rmtree(options.out, ignore_errors=True)      # refused before anything was done

@@ -26,8 +26,7 @@ from kdlab.models.tracing import trace, trace_teacher
 from kdlab.study.metrics import predict
 from kdlab.teacher import source
 from kdlab.teacher.cache import TeacherCache
-from kdlab.terms.inside import HiddenCosine, HiddenStates
-from kdlab.terms.objective import Custom, HardLabels, MaskedLM, Objective, SoftTargets, Term
+from kdlab.terms import Custom, HardLabels, HiddenCosine, HiddenStates, MaskedLM, Objective, SoftTargets, Term
 
 
 def soft(steps=12, **settings):

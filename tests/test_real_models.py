@@ -33,8 +33,7 @@ from kdlab.models.tracing import trace
 from kdlab.recipes.soft_targets import no_teacher, with_teacher
 from kdlab.study import metrics
 from kdlab.study.onnx_export import export
-from kdlab.terms.inside import HiddenStates
-from kdlab.terms.objective import HardLabels, Objective, SoftTargets
+from kdlab.terms import HardLabels, HiddenStates, Objective, SoftTargets
 
 QUICK = ["--student-layers", "1", "--student-width", "32", "--student-epochs", "2", "--seeds", "1", "--batch-size",
          "32", "--student-learning-rate", "3e-3", "--max-tokens", "32"]

@@ -1,0 +1,1 @@
+"""Data: tasks from worlds, files and the Hub; batches, masking, augmentation."""

@@ -1,8 +1,8 @@
-"""Progress on disk: all that a run needs to go on as if nothing had happened.
+"""Progress on disk: all that a run needs to go on as if it had never stopped.
 
 A checkpoint is one file, state.safetensors, in a folder of its own: weights, optimiser moments, random states and
 probes, and in the file's header the record (where the run was, its history, whose run it is). The file is replaced at
-one stroke, so that whoever is killed leaves the last one or the new one.
+one stroke: a run that is killed leaves the last one or the new one.
 """
 
 from __future__ import annotations
@@ -18,24 +18,38 @@ from torch import Tensor, nn
 from ..errors import KdlabError
 from ..files import replaced_file
 from . import distributed
+from .callbacks import Callback
 from .run import Run
 
 STATE = "state.safetensors"
 
 
-class Checkpoint:
-    """The place of one run's progress; without a folder it holds nothing and saves nothing.
+class Checkpoint(Callback):
+    """Saves a run's progress in a folder every so many steps, at the end of each stage, and when the run is ended; the
+    same call of `distill` goes on from there, to the same numbers as an undisturbed run.
 
     Of several processes the main one writes; a run may go on with another number of them. Random numbers (dropout,
     masks) then go on as before for those that were there, and begin afresh for those that were not.
+    Raises `KdlabError` for a number of steps below 1 and, when the run begins, for a folder that holds another run's
+    checkpoint, or half of one.
     """
 
-    def __init__(self, folder: str | Path | None, identity: str) -> None:
-        self.folder = Path(folder) if folder else None
+    def __init__(self, folder: str | Path | None, every: int = 200) -> None:
+        if every < 1:
+            raise KdlabError(f"a checkpoint is to be saved every {every} steps; give 1 or more")
+        self.folder, self.every = Path(folder) if folder else None, every
+        self.tensors, self.record = {}, {}
+
+    def open(self, identity: str) -> None:
+        """Read what an earlier call of the run with this identity has left."""
         self.identity = identity
-        distributed.barrier()        # until what the main process may still be writing is there,
+        distributed.barrier()           # until what the main process may still be writing is there,
         self.tensors, self.record = self._load()
-        distributed.barrier()        # and until all have read it, before it writes again
+        distributed.barrier()           # and until all have read it, before it writes again
+
+    def run(self) -> Run:
+        """The run so far."""
+        return Run(**self.record.get("run", {}), probe_logits=list(self.tensors.get("probes", ())))
 
     @property
     def stage(self) -> int:
@@ -49,7 +63,7 @@ class Checkpoint:
     def _load(self) -> tuple[dict[str, Tensor], dict]:
         if self.folder is None or not (self.folder / STATE).exists():
             return {}, {}
-        advice = "give checkpoint= another folder, or delete this one"
+        advice = "give the checkpoint another folder, or delete this one"
         try:
             with safe_open(self.folder / STATE, framework="pt") as file:
                 record = json.loads(file.metadata()["record"])
@@ -80,9 +94,6 @@ class Checkpoint:
             torch.set_rng_state(states["cpu"])
         if "cuda" in states and torch.cuda.is_available():
             torch.cuda.set_rng_state(states["cuda"])
-
-    def probes(self) -> list[Tensor]:
-        return list(self.tensors.get("probes", ()))
 
     def save(self, student: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer,
              run: Run, stage: int, step: int) -> None:

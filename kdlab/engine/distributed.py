@@ -37,6 +37,11 @@ def _part_before_the_interpreter_ends() -> None:
     atexit.register(PartialState().destroy_process_group)
 
 
+def device() -> torch.device:
+    """The one that this process computes on."""
+    return _state().device
+
+
 def world_size() -> int:
     return _state().num_processes
 
@@ -51,6 +56,7 @@ def is_main() -> bool:
 
 
 def barrier() -> None:
+    """Wait until all processes are here."""
     _state().wait_for_everyone()
 
 

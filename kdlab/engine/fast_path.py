@@ -26,7 +26,7 @@ from ..models.tracing import FAMILIES, Reading
 MASKED_BY_PAIRS = ("sdpa", "eager")     # attention that is given a mask (B, 1, L, L), of which one row can be taken
 
 
-def shortcut(model: nn.Module, readings: Collection[Reading]) -> nn.Module:
+def fast_path(model: nn.Module, readings: Collection[Reading]) -> nn.Module:
     """What has to be run of `model` for these readings; the model itself where nothing can be left out."""
     if not isinstance(model, PreTrainedModel) or model.config.model_type not in FAMILIES:
         return model

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import nn
 
+from ..data.batches import Rows
 from ..errors import KdlabError
 from ..models.tracing import Batch, Trace, trace
 from . import distributed
+from .fast_path import fast_path
+from .run import Stage
 
 PRECISIONS = ("no", "bf16", "auto")
 REPEATS = 4         # of which the first also warms up
@@ -52,6 +55,26 @@ def faster(model: nn.Module, batch: Batch, needs: Collection[str], learning: boo
     finally:
         model.train(was_training)
     return "bf16" if rounded < WORTH * plain else "no"
+
+
+def faster_of(models: Mapping[str, nn.Module], example: Batch, stages: Sequence[Stage],
+              teacher_rows: Rows | None) -> dict[str, str]:
+    """`faster` for "student" and "teacher", of what the stages read of them on a batch; teacher_rows: what a teacher
+    with a tokenizer of its own reads instead."""
+    student = models["student"]
+    device = next(student.parameters()).device
+    with torch.random.fork_rng():
+        example = stages[0].prepared({name: values.to(device) for name, values in example.items()}, student)
+    found = {}
+    for name, model in models.items():
+        learning, batch = name == "student", example
+        if not learning and teacher_rows is not None:
+            own = teacher_rows.batch(example["row"].cpu().numpy())
+            batch = {key: values.to(device) for key, values in own.items()}
+        readings = set().union(*(stage.objective.reads_student() if learning else stage.objective.reads_teacher()
+                                 for stage in stages))
+        found[name] = faster(fast_path(model, readings), batch, {output for output, _ in readings}, learning)
+    return found
 
 
 def _seconds(model: nn.Module, batch: Batch, needs: Collection[str], precision: str, learning: bool) -> float:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..data.batches import Rows, in_order
 from ..models.tracing import trace
-from .fast_path import shortcut
+from .fast_path import fast_path
 
 LOGITS = {("logits", None)}
 
@@ -23,7 +23,7 @@ def predict(model: nn.Module, data: Dataset | Rows) -> Tensor:
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    body = shortcut(model, LOGITS)
+    body = fast_path(model, LOGITS)
     try:
         logits = None
         for batch in in_order(rows, device, width=model.config.hidden_size):

@@ -59,12 +59,6 @@ def check(student: nn.Module, teacher: nn.Module | None, rows: Rows, stages: Seq
     _check_rows("teacher", teacher, rows if teacher_rows is None else teacher_rows)
 
 
-def check_counts(**counts: int) -> None:
-    for name, value in counts.items():
-        if value < 1:
-            raise KdlabError(f"{name} is {value}; it must be 1 or more")
-
-
 def _check_texts_only(stages: Sequence[Stage], teacher: nn.Module, rows: Rows, teacher_rows: Rows) -> None:
     """With two tokenizers a token of one is none of the other: only what is said of whole texts can be compared."""
     if len(rows) != len(teacher_rows):
@@ -72,7 +66,8 @@ def _check_texts_only(stages: Sequence[Stage], teacher: nn.Module, rows: Rows, t
                          "for both")
     for stage in stages:
         for term in stage.objective.terms:
-            if term.teacher_needs - {"logits"} or (term.teacher_needs and teacher.get_output_embeddings() is not None):
+            of_tokens = teacher.get_output_embeddings() is not None
+            if set(term.reads.teacher) - {"logits"} or (term.reads.teacher and of_tokens):
                 raise KdlabError(f"the term '{term.name}' compares student and teacher token by token, and they cut "
                                  "texts into different tokens; take a student with the teacher's tokenizer, or terms "
                                  "that read a classifier's logits alone")
@@ -91,12 +86,12 @@ def _check_stage(stage: Stage, student: nn.Module, teacher: nn.Module | None, ro
             raise KdlabError(f"stage '{stage.name}': the rate {factor:g} is for parameters named '{start}...'; a rate "
                              "is 0 or more, and the student has to have such parameters")
     for term in stage.objective.terms:
-        if term.teacher_needs and teacher is None:
+        if term.reads.teacher and teacher is None:
             raise KdlabError(f"the term '{term.name}' reads a teacher and none was given; pass teacher=")
-        if "labels" in term.batch_needs and rows.labels is None:
+        if "labels" in term.reads.batch and rows.labels is None:
             raise KdlabError(f"the term '{term.name}' needs labels and the data have none; use a labelled "
                              "split, or soft targets alone")
-        if "mlm_labels" in term.batch_needs and stage.transform is None and rows.mlm_labels is None:
+        if "mlm_labels" in term.reads.batch and stage.transform is None and rows.mlm_labels is None:
             raise KdlabError(f"the term '{term.name}' needs masked words and stage '{stage.name}' masks "
                              "none; give the stage transform=Masking(...), or data of kdlab.data.masking.mask_once")
         if isinstance(stage.transform, Masking) and rows.mlm_labels is not None:

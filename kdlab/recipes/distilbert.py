@@ -34,8 +34,7 @@ from ..loop import Run, Stage, distill
 from ..models.building import classifier_from
 from ..models.layer_dropping import layer_drop
 from ..models.layer_map import last
-from ..terms.inside import HiddenCosine
-from ..terms.objective import HardLabels, MaskedLM, Objective, SoftTargets
+from ..terms import HardLabels, HiddenCosine, MaskedLM, Objective, SoftTargets
 
 T = 2.0
 SOFT_WEIGHT, MASKED_WEIGHT, COSINE_WEIGHT = 5.0, 2.0, 1.0
@@ -84,7 +83,7 @@ def general(task: Task, teacher: BertForMaskedLM, steps: int, student: DistilBer
                           objective, learning_rate=learning_rate, batch_size=batch_size)
     if masked_copies:
         texts, stage = mask_once(texts, stage.transform, masked_copies, seed), replace(stage, transform=None)
-    return student, distill(student, texts, stage, teacher, seed=seed, **options)
+    return student, distill(student, teacher, texts, stage, seed=seed, **options)
 
 
 def on_task(task: Task, student: PreTrainedModel, steps: int, teacher: PreTrainedModel | None = None, seed: int = 0,
@@ -93,4 +92,4 @@ def on_task(task: Task, student: PreTrainedModel, steps: int, teacher: PreTraine
     """Section 4: a classifier from the distilled student, on the task's labels, with a teacher or without."""
     classifier = classifier_from(student, task.label_names, seed)
     stage = task_stage(steps, teacher is not None, learning_rate=learning_rate, batch_size=batch_size)
-    return classifier, distill(classifier, task["train"], stage, teacher, seed=seed, cache=cache, **options)
+    return classifier, distill(classifier, teacher, task["train"], stage, seed=seed, cache=cache, **options)

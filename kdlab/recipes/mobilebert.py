@@ -36,8 +36,7 @@ from ..loop import Run, Stage, distill
 from ..models.architectures import mobilebert_config
 from ..models.building import new_model
 from ..models.layer_map import LayerMap, bottom
-from ..terms.inside import AttentionProbabilities, HiddenStates
-from ..terms.objective import MaskedLM, Objective, SoftTargets, Term
+from ..terms import AttentionProbabilities, HiddenStates, MaskedLM, Objective, SoftTargets, Term
 
 ALPHA = 0.5
 LOWER_RATE = 0.1
@@ -115,4 +114,4 @@ def general(task: Task, teacher: PreTrainedModel, transfer_steps: int, pretraini
                   learning_rate=learning_rate, batch_size=batch_size)
     if masked_copies:
         texts, plan = mask_once(texts, masking, masked_copies, seed), [replace(stage, transform=None) for stage in plan]
-    return student, distill(student, texts, plan, teacher, seed=seed, **options)
+    return student, distill(student, teacher, texts, plan, seed=seed, **options)

@@ -11,7 +11,7 @@ The first carries T^2, so that the balance of the two survives a change of T.
 from __future__ import annotations
 
 from ..loop import Stage
-from ..terms.objective import HardLabels, Objective, SoftTargets
+from ..terms import HardLabels, Objective, SoftTargets
 
 SOFT_WEIGHT, HARD_WEIGHT = 0.9, 0.1
 

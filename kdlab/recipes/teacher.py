@@ -28,7 +28,7 @@ from ..errors import KdlabError
 from ..loop import Run, Stage, distill
 from ..models.architectures import ib_bert_config
 from ..models.building import classifier_from, new_classifier, new_masked_lm, new_model
-from ..terms.objective import HardLabels, MaskedLM, Objective
+from ..terms import HardLabels, MaskedLM, Objective
 from ..worlds.corpus import World
 
 LAYERS, WIDTH = 4, 128
@@ -60,7 +60,7 @@ def pretrain(task: Task, steps: int = 6_000, model: PreTrainedModel | None = Non
     masking = Masking(task.tokenizer, Rows(texts, task.tokenizer.pad_token_id), rate=0.2, smoothing=0.7)
     stage = Stage(Objective([MaskedLM()]), steps, batch_size=64, learning_rate=learning_rate, transform=masking,
                   name="pretraining")
-    return model, distill(model, texts, stage, seed=seed, **options)
+    return model, distill(model, None, texts, stage, seed=seed, **options)
 
 
 def fine_tune(task: Task, pretrained: PreTrainedModel | None, steps: int = 2_500, learning_rate: float = 5e-4,
@@ -80,7 +80,7 @@ def fine_tune(task: Task, pretrained: PreTrainedModel | None, steps: int = 2_500
                 module.p = dropout
     stage = Stage(Objective([HardLabels()]), steps, batch_size=batch_size, learning_rate=learning_rate,
                   name="fine-tuning")
-    return model, distill(model, task["train"], stage, seed=seed, **options)
+    return model, distill(model, None, task["train"], stage, seed=seed, **options)
 
 
 def make_teacher(world: str | Path | World = "restaurant", texts: int = TEXTS, pretraining_steps: int = 6_000,

@@ -33,8 +33,7 @@ from ..data.tasks import Task
 from ..loop import Run, Stage, distill
 from ..models.building import new_classifier
 from ..models.layer_map import LayerMap, uniform
-from ..terms.inside import AttentionScores, HiddenStates
-from ..terms.objective import Objective, SoftTargets, Term
+from ..terms import AttentionScores, HiddenStates, Objective, SoftTargets, Term
 
 PARTS = ("embedding", "hidden", "attention")
 
@@ -82,7 +81,7 @@ def general(task: Task, teacher: PreTrainedModel, steps: int, student: PreTraine
     """General distillation on the task's transfer split from the pretrained teacher. `options` go to `distill`."""
     student = new_student(task, teacher, seed=seed) if student is None else student
     stage = general_stage(student, teacher, steps, objective, learning_rate=learning_rate, batch_size=batch_size)
-    return student, distill(student, task["transfer"], stage, teacher, seed=seed, **options)
+    return student, distill(student, teacher, task["transfer"], stage, seed=seed, **options)
 
 
 def on_task(data: Dataset, student: PreTrainedModel, teacher: PreTrainedModel, intermediate_steps: int,
@@ -91,4 +90,4 @@ def on_task(data: Dataset, student: PreTrainedModel, teacher: PreTrainedModel, i
     """Task distillation of `student`, in place, on (augmented) `data` from the fine-tuned teacher."""
     stages = task_stages(student, teacher, intermediate_steps, prediction_steps, objective, prediction,
                          learning_rate=learning_rate, batch_size=batch_size)
-    return distill(student, data, stages, teacher, seed=seed, cache=cache, **options)
+    return distill(student, teacher, data, stages, seed=seed, cache=cache, **options)

@@ -30,12 +30,12 @@ from transformers import PreTrainedModel
 from ..data.batches import Rows
 from ..data.tasks import Task
 from ..engine import preflight
-from ..engine.run import Stage
+from ..engine.run import Runtime, Stage
 from ..errors import KdlabError
 from ..files import new_folder, write_text
 from ..loop import distill
 from ..models.building import new_classifier
-from ..terms.objective import HardLabels, Objective, SoftTargets, Term
+from ..terms import HardLabels, Objective, SoftTargets, Term
 from . import metrics
 from .code import code_of, code_of_kdlab
 from .report import NO_TEACHER, SOFT_TARGETS, Comparison
@@ -170,15 +170,15 @@ class Bench:
         student, stages, split = self.planned(name, method, seed)
         began = time.perf_counter()
         try:
-            run = distill(student, self.task[split], stages, self.teacher, seed=seed, cache=self.folder / "teacher",
-                          progress=False)
+            run = distill(student, self.teacher, self.task[split], stages, seed=seed, cache=self.folder / "teacher",
+                          runtime=Runtime(progress=False))
         except KdlabError as error:
             raise KdlabError(f"the method '{name}', seed {seed}: {error}") from None
         if run.interrupted:
             raise KeyboardInterrupt
         record = {"seed": seed, "scores": metrics.evaluate(student, self.task[self.split], self.teacher_logits),
                   "seconds": time.perf_counter() - began, "steps": run.steps, "texts": len(self.task[split]),
-                  "teacher": run.report["teacher"], "loss": run.history["loss"][-1]}
+                  "teacher": str(run.report.teacher), "loss": run.history["loss"][-1]}
         write_text(place, json.dumps(record))
         return record
 

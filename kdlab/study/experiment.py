@@ -20,6 +20,9 @@ from transformers import PreTrainedModel
 
 from ..data.tasks import Task
 from ..engine import distributed
+from ..engine.callbacks import Tracker
+from ..engine.checkpoint import Checkpoint
+from ..engine.run import Runtime
 from ..files import new_folder, write_text
 from ..loop import Run, distill
 from ..models import layers_of, new_classifier, save
@@ -32,18 +35,19 @@ NewStudent = Callable[[int, PreTrainedModel], PreTrainedModel]     # from a seed
 
 
 def run_experiment(task: Task, out: str | Path, sizes: Sizes | None = None, teacher: PreTrainedModel | None = None,
-                   new_student: NewStudent | None = None, teacher_task: Task | None = None, progress: bool = True,
-                   say: Callable[[str], None] = print, **options) -> dict:
+                   new_student: NewStudent | None = None, teacher_task: Task | None = None,
+                   runtime: Runtime | None = None, checkpoint_every: int = 200, report_to: str | None = None,
+                   say: Callable[[str], None] = print) -> dict:
     """Train, compare, and write `out`/report.json, report.txt, teacher/ and student/.
 
     teacher: a classifier that is there already; without one, one is trained first. new_student: what makes the
     students, where they are not to be small BERTs of `sizes`. teacher_task: the task as the teacher reads it, where it
-    has a tokenizer of its own. `options` go to `distill`.
+    has a tokenizer of its own. report_to: a tracker (`kdlab.engine.callbacks.TRACKERS`), whose files go to `out`/logs.
 
     The student that is saved is seed 0's with the teacher. Returns the report. Whatever stops an experiment, the same
     call goes on where it was: each training keeps its progress in `out`/progress, which is removed at the end.
     """
-    sizes = sizes or Sizes()
+    sizes, runtime = sizes or Sizes(), runtime or Runtime()
     out, began = Path(out), time.perf_counter()
     train, test = task["train"], task["test"]
     theirs = teacher_task or task
@@ -55,9 +59,12 @@ def run_experiment(task: Task, out: str | Path, sizes: Sizes | None = None, teac
     def training(name: str, model, stage, guide=None, seed=0) -> Run:
         data = {"teacher_data": theirs["train"]} if guide is not None and teacher_task is not None else {}
         tell(name)
-        return _finished(distill(model, train, stage, guide, seed=seed, cache=out / "cache", progress=progress,
-                                 checkpoint=out / "progress" / name.replace(", ", "-").replace(" ", "-"),
-                                 **data, **options))
+        place = name.replace(", ", "-").replace(" ", "-")
+        looking_on = [Checkpoint(out / "progress" / place, checkpoint_every)]
+        if report_to:
+            looking_on.append(Tracker(report_to, out / "logs" / place))
+        return _finished(distill(model, guide, train, stage, seed=seed, cache=out / "cache", callbacks=looking_on,
+                                 runtime=runtime, **data))
 
     def small(seed: int, _: PreTrainedModel | None = None) -> PreTrainedModel:
         return new_classifier(task.tokenizer, task.label_names, sizes.student_layers, sizes.student_width, seed=seed)
@@ -74,7 +81,7 @@ def run_experiment(task: Task, out: str | Path, sizes: Sizes | None = None, teac
         _save(teacher, task, out / "teacher")
     length = task.tokenizer.model_max_length
     costs = {"teacher": _costs(teacher, length)}
-    if options.get("shard_teacher"):
+    if runtime.shard_teacher:
         distributed.shard(teacher, layers_of(teacher))
     teacher_logits = metrics.predict(teacher, theirs["test"])
     rows = {"teacher": [metrics.evaluate(teacher, theirs["test"])], "student, no teacher": [],
@@ -90,7 +97,7 @@ def run_experiment(task: Task, out: str | Path, sizes: Sizes | None = None, teac
             student = new_student(seed, teacher)
             run = training(f"{name}, seed {seed}", student, stage, guide, seed)
             rows[name].append(metrics.evaluate(student, test, teacher_logits))
-            runs[f"{name}, seed {seed}"] = run.report
+            runs[f"{name}, seed {seed}"] = run.report.as_dict()
             kept = student if kept is None and guide is not None else kept
 
     costs["student"] = _costs(kept, length)

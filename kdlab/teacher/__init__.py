@@ -1,0 +1,1 @@
+"""The teacher's outputs: asked live, or kept in a cache."""

@@ -131,18 +131,17 @@ class CachedTeacher:
         if distribution:
             self.starts, self.likeliest = starts_of(rows, distribution.where), told["likeliest"]
 
-    def told(self) -> str:
-        """What was kept of a language model's distributions, in words; of another teacher there is nothing to say."""
+    def kept_tokens(self) -> dict[str, float]:
+        """What is kept of a language model's distributions, as fields of `TeacherUse`; of another teacher, nothing."""
         if not self.distribution:
-            return ""
+            return {}
         count = self.starts[-1]
         some = self._sparse(np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).astype(np.int64)))
-        likeliest, others = self.likeliest, some.weights.shape[-1] - self.likeliest
-        if others <= 0:
-            return "; distributions in whole"
-        mass = some.weights[:, :likeliest].sum(dim=-1).mean().item()
-        return (f"; of each distribution the {likeliest} likeliest tokens ({mass:.1%} of it at T = "
-                f"{self.distribution.T:g}) and {others} drawn from the others")
+        drawn = some.weights.shape[-1] - self.likeliest
+        if drawn <= 0:
+            return {"T": self.distribution.T}
+        return {"likeliest": self.likeliest, "drawn": drawn, "T": self.distribution.T,
+                "mass": some.weights[:, :self.likeliest].sum(dim=-1).mean().item()}
 
     def _sparse(self, places: np.ndarray, device: torch.device = CPU) -> SparseTargets:
         classes, weights, entropy = (self.places.take(name, places).to(device) for name in SPARSE)

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from ..data.batches import Rows, in_order
 from ..engine import distributed
-from ..engine.fast_path import shortcut
+from ..engine.fast_path import fast_path
 from ..engine.precision import autocast
 from ..files import replaced_folder
 from ..models.sparse import DistributionReading, sparse_targets
@@ -138,7 +138,7 @@ def _computed(teacher: PreTrainedModel, rows: Rows, some: np.ndarray, kept: Kept
     device = next(teacher.parameters()).device
     needs = {column.split(".")[0] for column in kept.columns}
     readings = {(output, int(layer[0]) if layer else None) for output, *layer in (c.split(".") for c in kept.columns)}
-    body, distribution = shortcut(teacher, readings), kept.distribution
+    body, distribution = fast_path(teacher, readings), kept.distribution
     width = teacher.config.hidden_size if distribution is None else max(teacher.config.hidden_size,
                                                                         teacher.config.vocab_size // LOGITS_A_TOKEN)
     for batch in in_order(rows, device, some, width):

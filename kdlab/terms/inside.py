@@ -15,21 +15,21 @@ from .. import losses
 from ..errors import KdlabError
 from ..models.layer_map import LayerMap
 from ..models.tracing import Batch, Trace, check_attention_known
-from .objective import Term
+from .term import Reads, Term
 
 
 class LayerTerm(Term):
     """A term that sums its `loss(student, teacher, mask)` over the pairs of a layer map; it refuses a map that points
     outside either model."""
 
+    output: str             # of `kdlab.models.tracing.OUTPUTS`
     first_layer = 1
 
     def __init__(self, name: str, layers: LayerMap, weight: float) -> None:
-        super().__init__(name, weight)
         if not layers:
             raise KdlabError(f"the term '{name}' has an empty layer map; give at least one pair of layers")
+        super().__init__(name, weight, Reads((self.output,), (self.output,), (), *zip(*layers, strict=True)))
         self.layers = tuple(layers)
-        self.student_layers, self.teacher_layers = map(frozenset, zip(*layers, strict=True))
 
     def check(self, student: PreTrainedConfig, teacher: PreTrainedConfig) -> None:
         """Raise `KdlabError` where the two models cannot be compared layer by layer as the map says."""
@@ -45,7 +45,7 @@ class HiddenTerm(LayerTerm):
     """A term over hidden states; layer 0 is the embeddings' output. `widths`, (student, teacher), asks for a
     learned projection W without bias, student width x teacher width, one for all pairs."""
 
-    student_needs = teacher_needs = frozenset({"hidden_states"})
+    output = "hidden_states"
     first_layer = 0
 
     def __init__(self, name: str, layers: LayerMap, weight: float, widths: tuple[int, int] | None,
@@ -117,7 +117,7 @@ class Patient(HiddenTerm):
 class AttentionTerm(LayerTerm):
     """A term over a table (B, heads, L, L) of each layer: both models need the same number of heads, of any width."""
 
-    student_needs = teacher_needs = frozenset({"attention"})
+    output = "attention"
     heads: int | None = None        # to split into, where a term does
 
     def check(self, student: PreTrainedConfig, teacher: PreTrainedConfig) -> None:

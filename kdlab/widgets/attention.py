@@ -15,7 +15,7 @@ from ..errors import KdlabError
 from ..models.layer_map import LayerMap, uniform
 from ..models.tracing import Attention, trace_teacher
 from ..plots.attention import KINDS, PANELS, SideBySide, draw_side_by_side, frame_side_by_side
-from ..terms.inside import AttentionScores
+from ..terms import AttentionScores
 from .controls import on_change, with_field
 from .picture import Picture, PictureWidget
 

@@ -13,8 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..data.batches import Rows
 from ..data.tasks import encode_texts
 from ..engine import preflight
+from ..engine.callbacks import Callback
 from ..engine.interrupt import on_kernel_interrupt
-from ..engine.run import Run, Stage
+from ..engine.run import Run, Runtime, Stage
 from ..errors import KdlabError
 from ..loop import distill
 from ..plots import Moment, draw_moment, frame_moment
@@ -42,9 +43,9 @@ class LiveRun(PictureWidget):
     goes wrong later is said in the widget.
     """
 
-    def __init__(self, student: PreTrainedModel, data: Dataset, stages: Stage | Sequence[Stage],
-                 teacher: PreTrainedModel | None = None, *, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str],
-                 world: World | None = None, **options) -> None:
+    def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel | None, data: Dataset,
+                 stages: Stage | Sequence[Stage], *, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str],
+                 world: World | None = None, callbacks: Sequence[Callback] = (), **options) -> None:
         self.go_on, self.stopping = threading.Event(), False    # first: what is refused below is closed, too
         if not _classifies(student):
             raise KdlabError(f"a live run shows what a classifier says of a text, and this is a "
@@ -54,7 +55,8 @@ class LiveRun(PictureWidget):
         self.student, self.tokenizer, self.world = student, tokenizer, world
         self.teacher = teacher if teacher is not None and _classifies(teacher) else None
         self.total = sum(stage.steps for stage in stages)
-        self.job = lambda: distill(student, data, stages, teacher, progress=False, watch=self._after_step, **options)
+        self.job = lambda: distill(student, teacher, data, stages, callbacks=[self._after_step, *callbacks],
+                                    runtime=Runtime(progress=False), **options)
         self.labels = tuple(student.config.id2label.values())
         self.phase, self.run, self.seen, self.error = READY, Run(), {}, ""
         self.drawn_at = 0.0

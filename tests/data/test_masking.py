@@ -12,7 +12,7 @@ from kdlab.data.masking import Masking, mask_once
 from kdlab.errors import KdlabError
 from kdlab.loop import Stage, distill
 from kdlab.models import new_classifier, new_masked_lm
-from kdlab.terms.objective import HardLabels, MaskedLM, Objective
+from kdlab.terms import HardLabels, MaskedLM, Objective
 
 
 @pytest.fixture

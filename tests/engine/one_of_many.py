@@ -19,8 +19,7 @@ from kdlab.engine import distributed
 from kdlab.engine.run import Stage
 from kdlab.loop import distill
 from kdlab.models import fingerprint, new_classifier
-from kdlab.terms.inside import HiddenStates
-from kdlab.terms.objective import HardLabels, Objective, SoftTargets
+from kdlab.terms import HardLabels, HiddenStates, Objective, SoftTargets
 
 
 def main(settings: dict) -> None:

@@ -7,7 +7,7 @@ import torch
 from test_tracing import CONFIGS, build
 from transformers import AutoModelForSequenceClassification
 
-from kdlab.engine.fast_path import depth_of, shortcut
+from kdlab.engine.fast_path import depth_of, fast_path
 from kdlab.models.tracing import trace
 
 
@@ -15,7 +15,7 @@ from kdlab.models.tracing import trace
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_the_first_layers_alone_say_what_they_say_in_the_whole_model(name, depth, batch):
     model, ran = build(name), []
-    body = shortcut(model, {("hidden_states", depth), ("attention", 1)} if depth else {("hidden_states", 0)})
+    body = fast_path(model, {("hidden_states", depth), ("attention", 1)} if depth else {("hidden_states", 0)})
     encoder = model.base_model.transformer if name == "distilbert" else model.base_model.encoder
     for layer in encoder.layer:
         layer.register_forward_hook(lambda *_: ran.append(1))
@@ -33,8 +33,8 @@ def test_the_first_layers_alone_say_what_they_say_in_the_whole_model(name, depth
 def test_the_first_layers_are_no_more_than_there_are_and_draw_no_random_numbers():
     model = build("bert").train()
     state = torch.get_rng_state()
-    assert shortcut(model, {("hidden_states", None)}) is model and shortcut(model, {("attention", 3)}) is model
-    assert shortcut(model, {("hidden_states", 2)}) is not model
+    assert fast_path(model, {("hidden_states", None)}) is model and fast_path(model, {("attention", 3)}) is model
+    assert fast_path(model, {("hidden_states", 2)}) is not model
     assert torch.equal(torch.get_rng_state(), state)
     assert depth_of({("hidden_states", 2), ("attention", 1)}) == 2
     assert depth_of({("hidden_states", 2), ("logits", None)}) is None and depth_of({("attention", None)}) is None
@@ -46,7 +46,7 @@ def test_a_classifier_reads_its_last_layer_at_the_first_token_alone(name, masked
     """In logits and in gradients; what is read of MobileBERT's last layer stays as it is."""
     model = build(name, AutoModelForSequenceClassification)
     inputs = batch if masked else {"input_ids": batch["input_ids"].clamp(min=5)}
-    view, widths = shortcut(model, {("logits", None)}), []
+    view, widths = fast_path(model, {("logits", None)}), []
     assert (view is model) == ("bert" not in name or name.startswith(("mobile", "ib")))
     encoder = model.base_model.transformer if name == "distilbert" else model.base_model.encoder
     last = encoder.layer[-1]
@@ -66,7 +66,7 @@ def test_a_classifier_reads_its_last_layer_at_the_first_token_alone(name, masked
 
 def test_dropout_of_the_shortcut_follows_the_model_into_training_and_back(batch):
     model = build("bert", AutoModelForSequenceClassification)
-    view = shortcut(model, {("logits", None)})
+    view = fast_path(model, {("logits", None)})
     for training in (True, False):
         model.train(training)
         one, two = (trace(view, batch).logits for _ in range(2))

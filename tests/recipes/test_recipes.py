@@ -14,8 +14,15 @@ from kdlab.loop import distill
 from kdlab.models import classifier_from, layer_map
 from kdlab.recipes import distilbert, mobilebert, tinybert
 from kdlab.recipes.teacher import new_teacher
-from kdlab.terms.inside import AttentionProbabilities, AttentionScores, HiddenCosine, HiddenStates
-from kdlab.terms.objective import HardLabels, MaskedLM, SoftTargets
+from kdlab.terms import (
+    AttentionProbabilities,
+    AttentionScores,
+    HardLabels,
+    HiddenCosine,
+    HiddenStates,
+    MaskedLM,
+    SoftTargets,
+)
 
 MOBILE = {"intra_bottleneck_size": 16, "intermediate_size": 32}
 
@@ -178,7 +185,7 @@ def test_layer_rates_are_honoured_by_every_optimiser(task, ib_bert, masking, opt
 
 def test_rates_for_parameters_that_are_not_there_are_refused(task, student, teacher):
     from kdlab.loop import Stage
-    from kdlab.terms.objective import Objective
+    from kdlab.terms import Objective
     stage = Stage(Objective([HardLabels()]), 1, rates=(("bert.encoder.layer.7.", 0.1),))
     with pytest.raises(KdlabError, match=r"rate 0.1 is for parameters named 'bert.encoder.layer.7....'"):
         distill(student, task["train"], stage, progress=False)

@@ -25,7 +25,7 @@ from kdlab.study.comparison import compare
 from kdlab.study.metrics import evaluate
 from kdlab.study.report import NO_TEACHER, SOFT_TARGETS, Comparison, Difference
 from kdlab.study.search import sweep
-from kdlab.terms.objective import Custom, HardLabels, SoftTargets
+from kdlab.terms import Custom, HardLabels, SoftTargets
 
 
 def reverse(student, teacher, batch):

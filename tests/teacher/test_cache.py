@@ -270,9 +270,9 @@ import numpy as np
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, BertConfig
 from kdlab.loop import Stage, distill
-from kdlab.terms.inside import HiddenStates
+from kdlab.terms import HiddenStates
 from kdlab.models import new_model
-from kdlab.terms.objective import Objective
+from kdlab.terms import Objective
 
 def model(width):
     return new_model(BertConfig(vocab_size=800, hidden_size=width, num_hidden_layers=1, num_attention_heads=1,

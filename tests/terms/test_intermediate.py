@@ -13,16 +13,18 @@ from kdlab.errors import KdlabError
 from kdlab.loop import Stage, distill
 from kdlab.models import layer_map, new_classifier
 from kdlab.models.tracing import trace, trace_teacher
-from kdlab.terms.inside import (
+from kdlab.terms import (
     AttentionProbabilities,
     AttentionScores,
+    HardLabels,
     HiddenCosine,
     HiddenStates,
     Hint,
+    Objective,
     Patient,
     Relations,
+    SoftTargets,
 )
-from kdlab.terms.objective import HardLabels, Objective, SoftTargets
 
 
 @pytest.fixture

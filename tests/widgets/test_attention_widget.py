@@ -22,7 +22,7 @@ from kdlab.models.layer_map import spread
 from kdlab.models.tracing import trace_teacher
 from kdlab.recipes import mobilebert
 from kdlab.recipes.teacher import new_teacher
-from kdlab.terms.inside import AttentionProbabilities, AttentionScores
+from kdlab.terms import AttentionProbabilities, AttentionScores
 from kdlab.widgets import AttentionSideBySide, attention
 from kdlab.widgets.attention import side_by_side
 

@@ -15,7 +15,7 @@ from kdlab.errors import KdlabError
 from kdlab.models import layer_map, new_classifier
 from kdlab.plots.layers import PANELS
 from kdlab.study import metrics
-from kdlab.terms.inside import HiddenStates
+from kdlab.terms import HiddenStates
 from kdlab.widgets import LayerMapBuilder
 
 
