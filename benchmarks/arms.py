@@ -187,7 +187,7 @@ def _tinybert(job: dict) -> PreTrainedModel:
         tinybert.general(task, bert, general, student, losses(), seed, job["general_rate"], **QUIET)
     if without == "task":
         stage = soft_targets.no_teacher(job["task"], learning_rate=job["task_rate"])
-        distill(student, task["train"], stage, seed=seed, **QUIET)
+        distill(student, None, task["train"], stage, seed=seed, **QUIET)
         return student
     data = task["train"]
     if without != "augmentation":
@@ -224,7 +224,7 @@ def _no_teacher(job: dict) -> PreTrainedModel:
     task = ground(job).task
     student = classifier_from(_untrained(job), task.label_names, job["seed"])
     stage = soft_targets.no_teacher(job["general"] + job["task"], learning_rate=job["task_rate"])
-    distill(student, task["train"], stage, seed=job["seed"], **QUIET)
+    distill(student, None, task["train"], stage, seed=job["seed"], **QUIET)
     return student
 
 
@@ -241,7 +241,7 @@ def _soft_targets(job: dict) -> PreTrainedModel:
     task = here.task
     student = classifier_from(_untrained(job), task.label_names, seed)
     stage = soft_targets.with_teacher(job["general"] + job["task"], learning_rate=job["task_rate"])
-    distill(student, task["transfer"], stage, here.teacher, seed=seed, **QUIET)
+    distill(student, here.teacher, task["transfer"], stage, seed=seed, **QUIET)
     return student
 
 

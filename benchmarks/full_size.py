@@ -27,6 +27,7 @@ from kdlab.data.augmentation import Augmenter
 from kdlab.data.batches import Rows
 from kdlab.data.masking import Masking
 from kdlab.data.tasks import Task, file_task
+from kdlab.engine.run import QUIET
 from kdlab.loop import Run, distill
 from kdlab.models import classifier_from, load_masked_lm, new_model, save
 from kdlab.models.architectures import ib_bert_config, tinybert_config
@@ -55,7 +56,7 @@ def main() -> None:
     figures: dict[str, float] = {}
 
     def report(name: str, student, run: Run) -> None:
-        seconds = run.report["seconds"] / run.steps
+        seconds = run.report.seconds / run.steps
         losses = {k: v[-1] for k, v in run.history.items() if k not in ("step", "stage") and v[-1] is not None}
         if not all(math.isfinite(value) for value in losses.values()):
             raise SystemExit(f"{name}: a loss is not finite: {losses}")
@@ -67,19 +68,19 @@ def main() -> None:
         bert = _from_a_folder(BertConfig(vocab_size=VOCABULARY), task, Path(folder) / "bert-base")
         student = layer_drop(bert)
         stage = distilbert.general_stage(student, bert, Rows(data, 0), task.tokenizer, steps, **small)
-        run = distill(student, data, stage, bert, progress=False)
+        run = distill(student, bert, data, stage, runtime=QUIET)
         report("DistilBERT, general", student, run)
         fine_tuned = classifier_from(bert, task.label_names)
         student = classifier_from(student, task.label_names)
-        run = distill(student, data, distilbert.task_stage(steps, True, **small), fine_tuned, progress=False)
+        run = distill(student, fine_tuned, data, distilbert.task_stage(steps, True, **small), runtime=QUIET)
         report("DistilBERT, task", student, run)
 
         student = new_model(_labelled(tinybert_config(4, 312, 1200), fine_tuned), AutoModelForSequenceClassification)
-        run = distill(student, data, tinybert.general_stage(student, bert, steps, **small), bert, progress=False)
+        run = distill(student, bert, data, tinybert.general_stage(student, bert, steps, **small), runtime=QUIET)
         report("TinyBERT-4, general", student, run)
         augmented = Augmenter(bert, task.tokenizer, copies=2)(data.select(range(4)))
-        run = distill(student, augmented, tinybert.task_stages(student, fine_tuned, steps, steps, **small), fine_tuned,
-                      progress=False)
+        run = distill(student, fine_tuned, augmented, tinybert.task_stages(student, fine_tuned, steps, steps, **small),
+                      runtime=QUIET)
         report("TinyBERT-4, task", student, run)
         del bert, fine_tuned
 
@@ -87,7 +88,7 @@ def main() -> None:
         ib_bert = _from_a_folder(config, task, Path(folder) / "ib-bert")
         student = mobilebert.new_student(ib_bert)
         plan = mobilebert.stages(student, "progressive", 24 * steps, steps, masking, **small)
-        run = distill(student, data, [plan[0], plan[-2], plan[-1]], ib_bert, progress=False)
+        run = distill(student, ib_bert, data, [plan[0], plan[-2], plan[-1]], runtime=QUIET)
         report("MobileBERT, blocks 1, 24, then PD", student, run)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")

@@ -25,6 +25,7 @@ from speed import BATCH, RATE, agreement, every_third_layer, held_out, sst2, tea
 
 from kdlab.data.batches import Rows
 from kdlab.data.masking import Masking, mask_once
+from kdlab.engine.run import Runtime
 from kdlab.loop import Stage, distill
 from kdlab.recipes.distilbert import triple_loss
 from kdlab.teacher.cache import TeacherCache
@@ -78,10 +79,11 @@ def one(way: Way, seed: int, quick: bool) -> tuple[float, float, float, float]:
         cache = TeacherCache(folder, likeliest=way.kept, drawn=way.kept) if way.kept else None
         if way.copies:
             data, stage = mask_once(data, masking, way.copies, seed), replace(stage, transform=None)
-        run = distill(student, data, stage, teacher, seed=seed, cache=cache, precision="auto", progress=False)
+        run = distill(student, teacher, data, stage, seed=seed, cache=cache,
+                      runtime=Runtime(precision="auto", progress=False))
         seconds = time.perf_counter() - began
         size = sum(entry.bytes for entry in cache.entries()) / 2**20 if cache else 0.0
-    told = run.report["teacher"]
+    told = str(run.report.teacher)
     kept = float(told.split("tokens (")[1].split("%")[0]) / 100 if cache else 0.0
     return seconds, size, kept, agreement(work, None)
 

@@ -43,6 +43,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import BertConfig, BertForSequenceClassification
 
 from kdlab.data.batches import Rows, padded_fraction, shuffled
+from kdlab.engine.run import QUIET
 from kdlab.loop import Stage, distill
 from kdlab.teacher.cache import TeacherCache
 from kdlab.terms import Objective, SoftTargets
@@ -105,14 +106,14 @@ def roofline(layers: int, width: int, steps: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         guide = model(1, 32)
         TeacherCache(folder).open(guide, rows, stage.objective.reads_teacher())
-        distill(student, data, stage, guide, cache=folder, progress=False)          # to warm up
+        distill(student, guide, data, stage, cache=folder, runtime=QUIET)          # to warm up
         times = []
         for _ in range(3):
-            run = distill(student, data, stage, guide, cache=folder, progress=False)
-            times.append(1 / run.report["steps_per_second"])
+            run = distill(student, guide, data, stage, cache=folder, runtime=QUIET)
+            times.append(1 / run.report.steps_per_second)
         seconds = statistics.median(times)
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
-            distill(student, data, stage, guide, cache=folder, progress=False)
+            distill(student, guide, data, stage, cache=folder, runtime=QUIET)
     flops, roof = products(layers, width, round(rows.lengths.mean() * BATCH))
     shares = {part: spent / steps / 1e6 / seconds for part, spent in account(profiler).items()}
     shares["data"] = fetching(rows, steps) / seconds

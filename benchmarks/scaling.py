@@ -36,6 +36,7 @@ from datasets import Dataset
 from stacked import train
 from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedModel
 
+from kdlab.engine.run import QUIET
 from kdlab.data import batches
 from kdlab.study import metrics
 from kdlab.data.batches import Rows
@@ -116,8 +117,8 @@ def of_texts(folder: Path, steps: int) -> dict[str, float]:
     student, teacher = model(**{k: BASE[k] for k in ("layers", "width")}), model(1, 64)
     moments: list[float] = []
     began = time.perf_counter()
-    distill(student, data, with_teacher(steps, batch_size=BATCH), teacher, progress=False,
-            watch=lambda run: moments.append(time.perf_counter()))
+    distill(student, teacher, data, with_teacher(steps, batch_size=BATCH),
+            callbacks=[lambda run: moments.append(time.perf_counter())], runtime=QUIET)
     held = next(int(line.split()[1]) / 1024 for line in Path("/proc/self/status").read_text().splitlines()
                 if line.startswith("RssAnon"))
     fill = time.perf_counter()
@@ -131,8 +132,9 @@ def step_seconds(steps: int, length: int, layers: int, width: int) -> float:
     """Of one step, the median, all texts of one length."""
     ids = np.random.default_rng(0).integers(5, VOCABULARY, (4 * BATCH, length))
     moments: list[float] = []
-    distill(model(layers, width), Dataset.from_dict({"input_ids": ids}), with_teacher(steps, batch_size=BATCH),
-            model(1, 64), progress=False, watch=lambda run: moments.append(time.perf_counter()))
+    distill(model(layers, width), model(1, 64), Dataset.from_dict({"input_ids": ids}),
+            with_teacher(steps, batch_size=BATCH), callbacks=[lambda run: moments.append(time.perf_counter())],
+            runtime=QUIET)
     return statistics.median(np.diff(moments))
 
 

@@ -29,6 +29,7 @@ from transformers import PreTrainedModel
 
 from kdlab.data.batches import Rows
 from kdlab.data.tasks import Task, builtin_task
+from kdlab.engine.run import QUIET
 from kdlab.loop import distill
 from kdlab.models import load_classifier, new_classifier
 from kdlab.recipes.soft_targets import with_teacher
@@ -55,7 +56,7 @@ def main() -> None:
 
         def alone(seed: int, steps: int) -> PreTrainedModel:
             model = student(task, seed)
-            distill(model, data, with_teacher(steps), teacher, seed=seed, cache=folder, progress=False)
+            distill(model, teacher, data, with_teacher(steps), seed=seed, cache=folder, runtime=QUIET)
             return model
 
         def together(precision: str, steps: int) -> list[PreTrainedModel]:

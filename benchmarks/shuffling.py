@@ -24,6 +24,7 @@ from torch import Tensor
 
 from kdlab.data import batches
 from kdlab.data.batches import Rows, padded_fraction
+from kdlab.engine.run import QUIET
 from kdlab.loop import Stage, distill
 from kdlab.models import new_classifier
 from kdlab.study import metrics
@@ -70,7 +71,7 @@ def agreement(texts: int, rate: str, pool: int, seed: int, kept: TeacherCache) -
     student = new_classifier(task.tokenizer, task.label_names, 2, teacher.config.hidden_size // 2, HEADS, seed=seed)
     stage = Stage(Objective([SoftTargets()]), EPOCHS * math.ceil(texts / BATCH), BATCH, RATE, **SETTINGS[rate])
     with mock.patch.object(batches, "POOL", pool):
-        distill(student, task["train"].select(range(texts)), stage, teacher, seed=seed, cache=kept, progress=False)
+        distill(student, teacher, task["train"].select(range(texts)), stage, seed=seed, cache=kept, runtime=QUIET)
     return metrics.fidelity(metrics.predict(student, held_out(quick=False)), answers())
 
 

@@ -52,6 +52,7 @@ from transformers import PreTrainedModel
 from kdlab.data.batches import Rows, in_order
 from kdlab.data.masking import Masking, mask_once
 from kdlab.data.tasks import Task, file_task
+from kdlab.engine.run import Runtime
 from kdlab.loop import Stage, distill
 from kdlab.models import load_classifier, load_masked_lm, new_classifier, new_masked_lm, save
 from kdlab.models.tracing import trace, trace_teacher
@@ -152,8 +153,8 @@ def with_kdlab(work: Work, once: bool = False) -> nn.Module | None:
         work = replace(work, data=mask_once(work.data, stage.transform, seed=work.seed))
         stage.transform = None
     with tempfile.TemporaryDirectory() as folder:
-        distill(work.student, work.data, stage, work.teacher, seed=work.seed, cache=folder, precision="auto",
-                progress=False)
+        distill(work.student, work.teacher, work.data, stage, seed=work.seed, cache=folder,
+                runtime=Runtime(precision="auto", progress=False))
     return terms[0].projection if work.kind == "intermediate" else None
 
 
@@ -250,7 +251,7 @@ def teacher_of(kind: str, quick: bool) -> PreTrainedModel:
         else:
             model, terms, more = new_classifier(task.tokenizer, task.label_names, 6, 256, HEADS), [HardLabels()], {}
         stage = Stage(Objective(terms), TEACHER_STEPS[quick], 64, 5e-4, **more)
-        distill(model, rows, stage, precision="auto", progress=False)
+        distill(model, None, rows, stage, runtime=Runtime(precision="auto", progress=False))
         save(model, task.tokenizer, folder)
     return (load_masked_lm if kind == "mlm" else load_classifier)(folder)[0]
 

@@ -27,6 +27,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from kdlab.data.tasks import TEST_SEED, builtin_task, encode
+from kdlab.engine.run import QUIET
 from kdlab.loop import distill
 from kdlab.models import load_classifier, load_masked_lm, new_classifier
 from kdlab.recipes import soft_targets
@@ -76,13 +77,13 @@ def main() -> None:
     if quick:
         bodies = {0: load_masked_lm("restaurant-bert")[0]}
     else:
-        bodies = {seed: pretrain(tasks[seed], seed=seed, progress=False)[0] for seed in seeds}
+        bodies = {seed: pretrain(tasks[seed], seed=seed, runtime=QUIET)[0] for seed in seeds}
         print(f"(a) pretraining done after {time.perf_counter() - began:.0f} s", flush=True)
 
     def teacher_side(pretrained: bool) -> Callable:
         def train(rate: float, seed: int):
             body = bodies.get(seed, bodies[0]) if pretrained else None
-            return fine_tune(tasks[seed], body, 300, rate, batch_size=32, dropout=0.1, seed=seed, progress=False)[0]
+            return fine_tune(tasks[seed], body, 300, rate, batch_size=32, dropout=0.1, seed=seed, runtime=QUIET)[0]
         return train
 
     rates = TEACHER_RATES[:2] if quick else TEACHER_RATES
@@ -112,7 +113,7 @@ def main() -> None:
                     data = task["train" if arm == "kd_same" else "transfer"]
                     stage = soft_targets.with_teacher(steps, labelled=arm == "kd_same", learning_rate=rate)
                     guide = teacher
-                distill(student, data, stage, guide, seed=seed, cache=cache, progress=False)
+                distill(student, guide, data, stage, seed=seed, cache=cache, runtime=QUIET)
                 return student
             return train
 

@@ -42,15 +42,15 @@ PUBLIC = {      # name -> where it lives; a name that is its own place is a modu
     "new_masked_lm": "models", "save": "models", "layer_drop": "models.layer_dropping", "trace": "models.tracing",
     "AttentionScores": "terms", "Custom": "terms", "HardLabels": "terms", "HiddenStates": "terms", "MaskedLM": "terms",
     "Objective": "terms", "SoftTargets": "terms", "Term": "terms",
-    "Run": "engine.run", "Runtime": "engine.run", "Stage": "engine.run", "Checkpoint": "engine.checkpoint",
-    "Probes": "engine.callbacks", "Tracker": "engine.callbacks",
+    "QUIET": "engine.run", "Run": "engine.run", "Runtime": "engine.run", "Stage": "engine.run",
+    "Checkpoint": "engine.checkpoint", "Probes": "engine.callbacks", "Tracker": "engine.callbacks",
     "distill": "loop", "compare": "study.comparison", "sweep": "study.search", "evaluate": "study.metrics",
     "predict": "engine.prediction", "export": "study.onnx_export", "check": "lessons", "setup_report": "lessons.setup",
     "KdlabError": "errors",
     "layer_map": "models.layer_map", "losses": "losses", "metrics": "study.metrics", "plots": "plots",
     "recipes": "recipes", "widgets": "widgets",
 }
-__all__ = [*PUBLIC]     # noqa: PLE0604 ruff cannot see that these are strings
+__all__ = [*PUBLIC]
 
 
 def __getattr__(name: str) -> object:

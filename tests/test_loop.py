@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import threading
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -14,27 +15,34 @@ from conftest import opinionated
 from safetensors import safe_open
 from transformers import AutoModelForMaskedLM, ElectraConfig
 
-from kdlab import loop as engine
 from kdlab.data import batches
 from kdlab.data.batches import LengthBatches, Rows, in_order, shuffled, typical_batch
 from kdlab.data.masking import Masking, mask_once
 from kdlab.engine import precision
+from kdlab.engine.callbacks import Probes
+from kdlab.engine.checkpoint import Checkpoint
+from kdlab.engine.run import QUIET, Runtime
 from kdlab.errors import KdlabError
 from kdlab.loop import Run, Stage, distill
 from kdlab.models import fingerprint, new_classifier, new_masked_lm, new_model
 from kdlab.models.tracing import trace, trace_teacher
 from kdlab.study.metrics import predict
-from kdlab.teacher import source
 from kdlab.teacher.cache import TeacherCache
-from kdlab.terms import Custom, HardLabels, HiddenCosine, HiddenStates, MaskedLM, Objective, SoftTargets, Term
+from kdlab.teacher.source import TeacherSource
+from kdlab.terms import Custom, HardLabels, HiddenCosine, HiddenStates, MaskedLM, Objective, Reads, SoftTargets, Term
 
 
 def soft(steps=12, **settings):
     return Stage(Objective([SoftTargets(), HardLabels(0.5)]), steps, batch_size=32, **settings)
 
 
-def quiet(student, task, stages, teacher=None, split="train", **options):
-    return distill(student, task[split], stages, teacher, progress=False, **options)
+def quiet(student, task, stages, teacher=None, split="train", *, probes=None, keep_weights=False, checkpoint=None,
+          checkpoint_every=200, watch=None, precision="no", **options):
+    callbacks = [Probes(probes, keep_weights)] if probes is not None else []
+    callbacks += [Checkpoint(checkpoint, checkpoint_every)] if checkpoint else []
+    callbacks += [watch] if watch else []
+    return distill(student, teacher, task[split], stages, callbacks=callbacks,
+                   runtime=Runtime(precision, progress=False), **options)
 
 
 # ---- the teacher --------------------------------------------------------------------------------
@@ -77,7 +85,7 @@ def test_peer_defect_8_a_student_that_stayed_in_eval_mode(task, student, teacher
     modes = []
     student.bert.embeddings.dropout.register_forward_hook(lambda module, *_: modes.append(module.training))
     quiet(student, task, soft(), teacher, probes=task["validation"].select(range(4)))
-    assert modes.count(True) == soft().steps + 2, "every training step has dropout, and the memory's two before them"
+    assert modes.count(True) == soft().steps, "every training step has dropout"
     assert modes.count(False) > 0, "and no probe"
 
 
@@ -109,8 +117,8 @@ def test_same_numbers_with_and_without_the_cache(task, teacher, tmp_path):
     live, live_model = run()
     filled, _ = run(cache=tmp_path)
     found, found_model = run(cache=tmp_path)
-    assert live.report["teacher"] == "live"
-    assert "filled" in filled.report["teacher"] and "found" in found.report["teacher"]
+    assert live.report.teacher.source == "live"
+    assert not filled.report.teacher.found and found.report.teacher.found
     assert filled.history == found.history
     # the cache computes in other batches, so its matrix products round differently in the last bit
     assert live.history["loss"] == pytest.approx(found.history["loss"], rel=1e-4)
@@ -127,8 +135,8 @@ def test_a_language_model_s_numbers_are_the_same_from_a_cache_of_all_tokens(task
         student, bert = (new_masked_lm(task.tokenizer, 1, 32, dropout=0.0, seed=i) for i in (1, 2))
         objective = Objective({"DistilBERT": [SoftTargets(5), MaskedLM(2), HiddenCosine(((1, 1),))],
                                "MobileBERT": [SoftTargets(0.5, 1.0, only_masked=True), MaskedLM(0.5)]}[terms])
-        done = distill(student, data, Stage(objective, 12, 32), opinionated(bert, 3), progress=False, **options)
-        return done.history["loss"], done.report["teacher"]
+        done = distill(student, opinionated(bert, 3), data, Stage(objective, 12, 32), runtime=QUIET, **options)
+        return done.history["loss"], str(done.report.teacher)
 
     live, whole, few = (run(**options) for options in (
         {}, {"cache": TeacherCache(tmp_path, likeliest=len(task.tokenizer))}, {"cache": tmp_path}))
@@ -146,16 +154,16 @@ def test_logits_of_a_language_model_that_a_term_reads_themselves_are_not_cached(
     def source(*stages):
         student, bert = (new_masked_lm(task.tokenizer, 1, 32, seed=i) for i in (1, 2))
         stages = [Stage(Objective(terms), 2) for terms in stages]
-        return distill(student, data, stages, bert, cache=tmp_path, progress=False).report["teacher"]
+        return str(distill(student, bert, data, stages, cache=tmp_path, runtime=QUIET).report.teacher)
     of_tokens = Custom(lambda s, t, b: (s.logits - t.logits).square().mean(), name="logits of tokens")
-    of_tokens.logits_at = "tokens"
+    of_tokens.reads = replace(of_tokens.reads, logits_at="tokens")
     for stages in ([[whole]], [[of_tokens]], [[SoftTargets(), whole]], [[SoftTargets(T=2.0)], [SoftTargets(T=1.0)]]):
         assert source(*stages).startswith("live; of a language model's logits a cache keeps distributions"), stages
     config = ElectraConfig(vocab_size=len(task.tokenizer), embedding_size=32, hidden_size=32, num_hidden_layers=1,
                            num_attention_heads=2, intermediate_size=32)
     student, electra = (new_model(config, AutoModelForMaskedLM, i) for i in (1, 2))
-    run = distill(student, data, Stage(Objective([SoftTargets()]), 2), electra, cache=tmp_path, progress=False)
-    assert run.report["teacher"].startswith("live; a cache keeps the logits of some families of language models")
+    run = distill(student, electra, data, Stage(Objective([SoftTargets()]), 2), cache=tmp_path, runtime=QUIET)
+    assert str(run.report.teacher).startswith("live; a cache keeps the logits of some families of language models")
     assert source([SoftTargets(only_masked=True), MaskedLM()], [SoftTargets()]).startswith("cache, filled")
     assert source([MaskedLM()], [SoftTargets()]).startswith("cache, found"), "both read distributions of all tokens"
 
@@ -169,8 +177,8 @@ def test_a_cache_serves_stages_that_read_different_things(task, tmp_path):
         student, bert = (new_masked_lm(task.tokenizer, 1, 32, dropout=0.0, seed=i) for i in (1, 2))
         stages = [Stage(Objective([HiddenStates(((1, 1),))]), 4, 32),
                   Stage(Objective([SoftTargets(only_masked=True), MaskedLM()]), 4, 32)]
-        done = distill(student, data, stages, opinionated(bert, 3), progress=False, **options)
-        return done.history["loss"], done.report["teacher"]
+        done = distill(student, opinionated(bert, 3), data, stages, runtime=QUIET, **options)
+        return done.history["loss"], str(done.report.teacher)
     live, cached = run(), run(cache=TeacherCache(tmp_path, likeliest=len(task.tokenizer)))
     assert cached[1].startswith("cache, filled") and cached[0] == pytest.approx(live[0], rel=1e-4)
 
@@ -182,7 +190,7 @@ def test_batches_without_a_masked_word_add_nothing(task, tmp_path):
     assert (np.diff(Rows(data, 0).masked_starts) == 0).sum() > 10
     student, bert = (new_masked_lm(task.tokenizer, 1, 32, seed=i) for i in (1, 2))
     stage = Stage(Objective([SoftTargets(only_masked=True), MaskedLM()]), 30, 1)
-    run = distill(student, data, stage, bert, cache=tmp_path, progress=False)
+    run = distill(student, bert, data, stage, cache=tmp_path, runtime=QUIET)
     assert run.history["loss"].count(0.0) > 10 and max(run.history["loss"]) > 1
 
 
@@ -193,8 +201,8 @@ def test_a_run_does_not_go_on_with_other_tokens_of_the_teacher_s_distributions(t
     def run(steps, **kept):
         student, bert = (new_masked_lm(task.tokenizer, 1, 32, seed=i) for i in (1, 2))
         stage = Stage(Objective([SoftTargets()]), 6, 32)
-        return distill(student, data, stage, bert, cache=TeacherCache(tmp_path / "cache", **kept), progress=False,
-                       checkpoint=tmp_path / "progress", watch=lambda run: run.steps == steps)
+        return distill(student, bert, data, stage, cache=TeacherCache(tmp_path / "cache", **kept),
+                       callbacks=[Checkpoint(tmp_path / "progress"), lambda run: run.steps == steps], runtime=QUIET)
     assert run(3).interrupted
     with pytest.raises(KdlabError, match="another"):
         run(6, likeliest=2)
@@ -206,7 +214,7 @@ def test_the_report_says_what_became_of_the_teacher(task, teacher, tmp_path):
     def report(*terms, cache=None, transform=None):
         model = new_classifier(task.tokenizer, task.label_names, 1, 32, seed=0)
         stage = Stage(Objective(terms), 2, transform=transform)
-        return quiet(model, task, stage, teacher, cache=cache).report["teacher"]
+        return str(quiet(model, task, stage, teacher, cache=cache).report.teacher)
     first, last = HiddenStates(((1, 1),)), HiddenStates(((1, 2),))
     assert report(HardLabels()) == "none"
     assert report(SoftTargets()) == report(last) == "live"
@@ -226,13 +234,13 @@ def test_logits_of_a_language_model_at_the_read_places_only_give_the_same_losses
         student, bert = (new_masked_lm(task.tokenizer, 1, 32, dropout=0.0, seed=i) for i in (1, 2))
         shapes = []
         student.register_forward_hook(lambda module, given, out: shapes.append(out.logits.shape))
-        run = distill(student, task["transfer"], Stage(Objective(terms), 5, transform=masking), bert, progress=False)
+        run = distill(student, bert, task["transfer"], Stage(Objective(terms), 5, transform=masking), runtime=QUIET)
         return run.history["loss"], shapes[-1]
 
     for terms in ([SoftTargets(5), MaskedLM(2)], [SoftTargets(0.5, only_masked=True), MaskedLM(0.5)]):
         chosen, small = losses_of(terms)
         with monkeypatch.context() as patch:
-            patch.setattr(engine, "can_choose_places", lambda model: False)
+            patch.setattr("kdlab.engine.run.can_choose_places", lambda model: False)
             everywhere, large = losses_of(terms)
         assert chosen == pytest.approx(everywhere, rel=1e-4)
         assert small.numel() < large.numel()
@@ -263,11 +271,6 @@ def test_interrupted_and_resumed_equals_undisturbed(task, teacher, tmp_path, sto
     assert third.history == whole.history and same == weights
 
 
-def foretelling(batch) -> bool:
-    """Whether the engine is only counting the memory of a step (`kdlab.engine.memory`): on copies of one row."""
-    return len(batch["row"].unique()) == 1
-
-
 class _Interrupts(Term):
     """Sends this process an interrupt at its n-th call; its loss is 0 and its settings do not show."""
 
@@ -279,8 +282,8 @@ class _Interrupts(Term):
         type(self).calls = 0
 
     def forward(self, student, teacher, batch):
-        type(self).calls += not foretelling(batch)
-        if type(self).calls == self._after and not foretelling(batch):
+        type(self).calls += 1
+        if type(self).calls == self._after:
             os.kill(os.getpid(), signal.SIGINT)
         return student.logits.sum() * 0
 
@@ -329,7 +332,7 @@ def test_kept_weights_are_those_of_the_moments(task, student):
 def test_peer_defect_cached_rows_of_other_examples(task, teacher, tmp_path):
     """haitongli #16: each batch must get the teacher rows of its own examples, whatever the order."""
     rows = Rows(task["train"], 0)
-    read, _ = source.reader(source.plan(teacher, teacher, rows, [soft()], tmp_path), teacher, rows, "no")
+    read = TeacherSource(teacher, teacher, rows, [soft()], tmp_path).open(Run(precision={"teacher": "no"}))
     for batch in islice(shuffled(rows, 32, seed=3), 30):
         live = trace_teacher(teacher, batch).logits
         torch.testing.assert_close(read(batch, {"logits"}).logits, live, rtol=1e-4, atol=1e-4)
@@ -419,8 +422,7 @@ def test_student_trains_with_dropout_after_probes_were_looked_at(task, student):
     seen = []
     class Spy(HardLabels):
         def forward(self, student_trace, teacher_trace, batch):
-            if not foretelling(batch):
-                seen.append(student.training)
+            seen.append(student.training)
             return super().forward(student_trace, teacher_trace, batch)
     student.eval()
     quiet(student, task, Stage(Objective([Spy()]), 5), probes=task["test"].select(range(2)))
@@ -440,23 +442,23 @@ def test_refused_before_the_first_step(task, student, teacher):
     small.resize_token_embeddings(500)
     wrong_label = task["train"].map(lambda row, i: {"label": 9 if i == 7 else row["label"]}, with_indices=True)
     cases = [
-        (lambda: distill(student, no_labels, soft(), teacher), "needs labels"),
-        (lambda: distill(student, task["train"], soft()), "reads a teacher and none was given"),
-        (lambda: distill(student, task["train"], soft(), student), "the same model"),
-        (lambda: distill(student, task["train"], soft(), small), "vocabulary"),
-        (lambda: distill(student, task["train"], soft(), _other_labels(task, ("bad", "good"))), "2 labels"),
-        (lambda: distill(student, task["train"], soft(), _other_labels(task, task.label_names[::-1])), "one order"),
-        (lambda: distill(student, task["train"].select([]), soft(), teacher), "empty"),
-        (lambda: distill(student, wrong_label, soft(), teacher), "row 7 has the label 9"),
-        (lambda: distill(student, task["train"], [], teacher), "no stage"),
-        (lambda: distill(student, task["train"], soft(0), teacher), "steps is 0"),
-        (lambda: distill(student, task["train"].remove_columns("input_ids"), soft(), teacher), "input_ids"),
-        (lambda: distill(student, task["train"], Stage(Objective([MaskedLM()]), 3)), "masks none"),
+        (lambda: distill(student, teacher, no_labels, soft()), "needs labels"),
+        (lambda: distill(student, None, task["train"], soft()), "reads a teacher and none was given"),
+        (lambda: distill(student, student, task["train"], soft()), "the same model"),
+        (lambda: distill(student, small, task["train"], soft()), "vocabulary"),
+        (lambda: distill(student, _other_labels(task, ("bad", "good")), task["train"], soft()), "2 labels"),
+        (lambda: distill(student, _other_labels(task, task.label_names[::-1]), task["train"], soft()), "one order"),
+        (lambda: distill(student, teacher, task["train"].select([]), soft()), "empty"),
+        (lambda: distill(student, teacher, wrong_label, soft()), "row 7 has the label 9"),
+        (lambda: distill(student, teacher, task["train"], []), "no stage"),
+        (lambda: distill(student, teacher, task["train"], soft(0)), "steps is 0"),
+        (lambda: distill(student, teacher, task["train"].remove_columns("input_ids"), soft()), "input_ids"),
+        (lambda: distill(student, None, task["train"], Stage(Objective([MaskedLM()]), 3)), "masks none"),
         (lambda: Objective([]), "at least one term"),
         (lambda: Objective([SoftTargets(), SoftTargets(T=3)]), "share a name"),
         (lambda: SoftTargets(T=0), "above 0"),
         (lambda: SoftTargets(weight=-1), "0 or more"),
-        (lambda: distill(student, no_labels, Stage(Objective([_Needs()]), 1), teacher), "'dreams'"),
+        (lambda: distill(student, teacher, no_labels, Stage(Objective([_Needs()]), 1)), "'dreams'"),
     ]
     before = fingerprint(student)
     for call, said in cases:
@@ -468,10 +470,8 @@ def test_refused_before_the_first_step(task, student, teacher):
 
 
 class _Needs(Term):
-    student_needs = frozenset({"dreams"})
-
     def __init__(self):
-        super().__init__("dream")
+        super().__init__("dream", reads=Reads(student=("dreams",)))
 
 
 class _Breaks(Term):
@@ -480,7 +480,7 @@ class _Breaks(Term):
         self.at, self.gradient_only, self._calls = at, gradient_only, 0
 
     def forward(self, student, teacher, batch):
-        self._calls += not foretelling(batch)
+        self._calls += 1
         loss = student.logits.square().mean()
         if self._calls < self.at:
             return loss
@@ -559,10 +559,10 @@ def test_automatic_precision_takes_the_faster_and_leaves_no_trace(task, teacher,
         return quiet(model, task, soft(6), teacher, precision=asked, **options)
     run_auto, run_asked = run("auto", checkpoint=tmp_path / "run"), run(faster)
     assert run_auto.history == run_asked.history
-    assert run_auto.report["precision"] == {"student": faster, "teacher": faster}
+    assert run_auto.report.precision == {"student": faster, "teacher": faster}
     monkeypatch.setattr(precision, "_seconds", lambda *given: 2.0 if given[3] == faster else 1.0)
     again = run("auto", checkpoint=tmp_path / "run")
-    assert again.report["precision"]["student"] == faster, "a resumed run keeps to what it began with"
+    assert again.report.precision["student"] == faster, "a resumed run keeps to what it began with"
 
 
 def test_automatic_precision_measures_what_the_run_computes(task, monkeypatch):

@@ -24,7 +24,7 @@ from transformers import (
 from kdlab.cli import main
 from kdlab.data.batches import Rows
 from kdlab.data.tasks import file_task, hub_task, in_order_of, train_tokenizer
-from kdlab.engine.run import Stage
+from kdlab.engine.run import QUIET, Stage
 from kdlab.errors import KdlabError
 from kdlab.loop import distill
 from kdlab.models import load_classifier, load_student, new_classifier, new_model, save
@@ -120,7 +120,7 @@ def test_a_run_of_the_command_that_was_stopped_goes_on(reviews, bert_folder, tmp
     monkeypatch.setattr(experiment, "distill", lambda *given, **named: trained.append(real(*given, **named))
                         or trained[-1])
     assert main(arguments) == 0
-    assert [run.report["steps_per_second"] for run in trained] == [0, 0], "both were finished, and are not run again"
+    assert [run.report.steps_per_second for run in trained] == [0, 0], "both were finished, and are not run again"
 
 
 @pytest.mark.parametrize("kind", ["roberta", "distilbert"])
@@ -135,7 +135,7 @@ def test_other_families_as_teachers(kind, task):
     kept = {name: value for name, value in student.state_dict().items() if ".layer.1." in name}
     for name, value in kept.items():
         assert torch.equal(value, teacher.state_dict()[name.replace(".layer.1.", ".layer.2.")]), "first and last"
-    distill(student, task["train"], with_teacher(3), teacher, progress=False)
+    distill(student, teacher, task["train"], with_teacher(3), runtime=QUIET)
     assert len(kept) > 5
 
 
@@ -156,7 +156,7 @@ def test_a_student_with_a_tokenizer_of_its_own(reviews, bert_folder, tmp_path):
 
     def run(**options):
         fresh, _ = load_student(tmp_path / "other", task.label_names)
-        return distill(fresh, ours["train"], with_teacher(4), teacher, teacher_data=task["train"], progress=False,
+        return distill(fresh, teacher, ours["train"], with_teacher(4), teacher_data=task["train"], runtime=QUIET,
                        **options).history["loss"]
     assert run() == pytest.approx(run(cache=tmp_path / "cache"), rel=1e-4)
     rows, asked = Rows(ours["train"], 0), []
@@ -169,10 +169,10 @@ def test_a_student_with_a_tokenizer_of_its_own(reviews, bert_folder, tmp_path):
     assert all(texts <= known for texts in words) and len(rows) == len(task["train"])
     inside = Stage(Objective([HiddenStates(((1, 1),))]), 1)
     with pytest.raises(KdlabError, match="token by token, and they cut texts into different tokens"):
-        distill(student, ours["train"], inside, teacher, teacher_data=task["train"], progress=False)
+        distill(student, teacher, ours["train"], inside, teacher_data=task["train"], runtime=QUIET)
     with pytest.raises(KdlabError, match="399"):
-        distill(student, ours["train"], with_teacher(1), teacher, progress=False,
-                teacher_data=task["train"].select(range(399)))
+        distill(student, teacher, ours["train"], with_teacher(1), teacher_data=task["train"].select(range(399)),
+                runtime=QUIET)
 
 
 # ---- pairs and regressions ------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def test_the_losses_of_a_regression_are_torchs(pairs):
     assert scores["pearson"] == pytest.approx(torch.corrcoef(torch.stack([x, y]))[0, 1].item())
     classes = new_classifier(task.tokenizer, ("a", "b"), 1, 32)
     with pytest.raises(KdlabError, match="with a fraction and the student tells 2 classes apart"):
-        distill(classes, task["train"], no_teacher(1), progress=False)
+        distill(classes, None, task["train"], no_teacher(1), runtime=QUIET)
 
 
 # ---- data sets and labels -------------------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ def test_sst2_end_to_end_with_a_bert_shaped_folder(tmp_path):
     teacher = new_classifier(tokenizer, ("negative", "positive"), 4, 128)
     task = file_task(tmp_path / "train.csv", SST2 / "dev.tsv", "sentence", tokenizer=tokenizer,
                      label_names=("negative", "positive"))
-    distill(teacher, task["train"], no_teacher(300, learning_rate=5e-4), progress=False)
+    distill(teacher, None, task["train"], no_teacher(300, learning_rate=5e-4), runtime=QUIET)
     save(teacher, tokenizer, tmp_path / "teacher")
     assert main(["distill", "--data", str(tmp_path / "train.csv"), "--eval", str(SST2 / "dev.tsv"), "--text",
                  "sentence", "--teacher", str(tmp_path / "teacher"), "--student", "layer-drop", "--student-layers", "2",

@@ -86,6 +86,9 @@ class Runtime:
     progress: bool = True
 
 
+QUIET = Runtime(progress=False)
+
+
 @dataclass(frozen=True)
 class TeacherUse:
     """Where the teacher's outputs came from: "none", "live" or "cache".

@@ -103,6 +103,10 @@ class Comparison:
                         "take three or more, better eight.")
         elif self.own:
             said += [self._verdict(method, baseline) for method in self.own for baseline in BASELINES]
+        texts = {method: next(run["texts"] for run in self.runs if run["method"] == method) for method in self.methods}
+        if len(set(texts.values())) > 1:
+            read = "; ".join(f"'{method}' {count:,}" for method, count in texts.items())
+            said.append(f"They did not learn from the same texts: {read}.")
         if len(self.own) > 1:
             said.append(f"The intervals against a baseline hold for all {len(self.own)} methods together.")
         if self.score == "accuracy":

@@ -23,7 +23,7 @@ SEED = 99           # apart from those that are reported
 
 
 def sweep(build: Callable[[Trial], Method], task: Task, teacher: PreTrainedModel, *, trials: int = 16,
-          budget: int = 400, data: str | None = None, new_student: Callable[[int], PreTrainedModel] | None = None,
+          budget: int = 400, learn_from: str | None = None, new_student: Callable[[int], PreTrainedModel] | None = None,
           folder: str | Path = FOLDER, **settings) -> Study:
     """Try settings of a method, `trials` times, each one run of `budget` steps; the study's `best_params` are the best.
 
@@ -37,7 +37,7 @@ def sweep(build: Callable[[Trial], Method], task: Task, teacher: PreTrainedModel
     require("the search", "optuna")
     import optuna
 
-    bench = Bench.of(task, teacher, "validation", data, budget, folder, settings, new_student)
+    bench = Bench.of(task, teacher, "validation", learn_from, budget, folder, settings, new_student)
 
     def objective(trial: Trial) -> float:
         scores = bench.record("trial", build(trial), SEED)["scores"]

@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from kdlab.data.batches import Rows
 from kdlab.data.masking import Masking, mask_once
+from kdlab.engine.run import QUIET
 from kdlab.errors import KdlabError
 from kdlab.loop import Stage, distill
 from kdlab.models import new_classifier, new_masked_lm
@@ -88,13 +89,13 @@ def test_masked_data_that_are_wrong_are_told_before_the_first_step(task, texts, 
     data = spoilt(mask_once(texts, masking), kind)
     stage = Stage(Objective([MaskedLM()]), 2, transform=masking if kind == "twice" else None)
     with pytest.raises(KdlabError, match=said):
-        distill(new_masked_lm(task.tokenizer, 1, 32), data, stage, progress=False)
+        distill(new_masked_lm(task.tokenizer, 1, 32), None, data, stage, runtime=QUIET)
 
 
 def test_labels_of_words_that_no_term_reads_are_left_alone(task):
     data = task["train"].map(lambda row: {"mlm_labels": [-100] * len(row["input_ids"])})
     student = new_classifier(task.tokenizer, task.label_names, 1, 32)
-    assert distill(student, data, Stage(Objective([HardLabels()]), 2), progress=False).steps == 2
+    assert distill(student, None, data, Stage(Objective([HardLabels()]), 2), runtime=QUIET).steps == 2
 
 
 def test_masked_texts_are_not_masked_again(texts, masking):

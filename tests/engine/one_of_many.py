@@ -16,7 +16,9 @@ import torch
 
 from kdlab.data.tasks import builtin_task
 from kdlab.engine import distributed
-from kdlab.engine.run import Stage
+from kdlab.engine.callbacks import Tracker
+from kdlab.engine.checkpoint import Checkpoint
+from kdlab.engine.run import Runtime, Stage
 from kdlab.loop import distill
 from kdlab.models import fingerprint, new_classifier
 from kdlab.terms import HardLabels, HiddenStates, Objective, SoftTargets
@@ -38,16 +40,21 @@ def main(settings: dict) -> None:
         if run.steps == settings.get("die") and (settings.get("all") or distributed.rank() == settings["who"]):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    run = distill(student, task["train"], stage, teacher, progress=False, watch=watch,
-                  **{key: settings[key] for key in ("cache", "checkpoint", "checkpoint_every", "accumulate",
-                                                    "shard_teacher", "report_to", "precision") if key in settings})
+    callbacks = [watch]
+    if "checkpoint" in settings:
+        callbacks.append(Checkpoint(settings["checkpoint"], settings.get("checkpoint_every", 200)))
+    if "report_to" in settings:
+        callbacks.append(Tracker(settings["report_to"], settings.get("checkpoint", "runs")))
+    run = distill(student, teacher, task["train"], stage, cache=settings.get("cache"), callbacks=callbacks,
+                  runtime=Runtime(settings.get("precision", "no"), settings.get("accumulate", 1),
+                                  settings.get("shard_teacher", False), progress=False))
     weights = {name: value.flatten()[:4].tolist() for name, value in student.state_dict().items()}
     known = fingerprint(teacher)            # all processes together: a shared teacher is put together for it
     if distributed.is_main():
         Path(settings["out"]).write_text(json.dumps({
             "history": run.history, "student": fingerprint(student), "weights": weights, "teacher": known,
             "first": watched[0] if watched else None,
-            "processes": distributed.world_size(), "report": {k: v for k, v in run.report.items() if k != "seconds"}}))
+            "processes": distributed.world_size(), "report": run.report.as_dict()}))
 
 
 class Slow:

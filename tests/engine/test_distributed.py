@@ -52,7 +52,7 @@ def test_two_processes_say_what_one_says(tmp_path):
         assert two["weights"][name] == pytest.approx(values, abs=1e-4), name
     assert len(list((tmp_path / "cache").glob("*/rows-*.arrow"))) == 2
     again = outcome(tmp_path, processes=1, **settings, cache=str(tmp_path / "cache"), accumulate=4)
-    assert "found" in again["report"]["teacher"], "one process finds what two have written"
+    assert "found" in again["report"]["teacher_said"], "one process finds what two have written"
     assert again["history"]["loss"] == pytest.approx(one["history"]["loss"], rel=1e-4)
 
 
@@ -160,6 +160,7 @@ def test_the_command_line_is_shared_and_said_once(world, tmp_path):
         assert (running.returncode == 0) == last, said
     assert said.count("student, with teacher, seed 0") == 1 and said.count("written:") == 1, said
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["processes"] == 2 and report["runs"]["student, with teacher, seed 0"]["teacher"].startswith("cache")
+    assert report["processes"] == 2
+    assert report["runs"]["student, with teacher, seed 0"]["teacher"]["source"] == "cache"
     left = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert left == ["cache", "report.json", "report.txt", "student", "teacher"]

@@ -9,6 +9,7 @@ from conftest import ROOT
 from kdlab.data.augmentation import Augmenter
 from kdlab.data.batches import Rows
 from kdlab.data.masking import Masking
+from kdlab.engine.run import QUIET
 from kdlab.errors import KdlabError
 from kdlab.loop import distill
 from kdlab.models import classifier_from, layer_map
@@ -65,26 +66,26 @@ def test_distilbert_s_defaults_are_those_of_the_released_code(task, bert):
 
 def test_distilbert_from_pretrained_teacher_to_classifier(task, bert, teacher):
     before = snapshot(bert)
-    student, run = distilbert.general(task, bert, steps=4, progress=False)
+    student, run = distilbert.general(task, bert, steps=4, runtime=QUIET)
     assert set(run.history) == {"step", "stage", "loss", "soft targets", "masked LM", "cosine"}
     assert run.history["loss"][2] == pytest.approx(5 * run.history["soft targets"][2] + 2 * run.history["masked LM"][2]
                                                    + run.history["cosine"][2], rel=1e-5)
-    classifier, run = distilbert.on_task(task, student, steps=3, progress=False)
+    classifier, run = distilbert.on_task(task, student, steps=3, runtime=QUIET)
     assert run.history["stage"] == ["fine-tuning"] * 3 and classifier.config.num_labels == 5
-    classifier, run = distilbert.on_task(task, student, steps=3, teacher=teacher, progress=False)
+    classifier, run = distilbert.on_task(task, student, steps=3, teacher=teacher, runtime=QUIET)
     assert run.history["stage"] == ["task distillation"] * 3
     assert all(torch.equal(weight, before[name]) for name, weight in bert.state_dict().items())
 
 
 def test_texts_masked_once_let_the_recipes_use_a_cache(task, bert, ib_bert, tmp_path):
-    _, run = distilbert.general(task, bert, 3, masked_copies=2, cache=tmp_path / "one", progress=False)
-    assert run.report["teacher"].startswith("cache, filled") and run.report["rows"] == 2 * len(task["transfer"])
+    _, run = distilbert.general(task, bert, 3, masked_copies=2, cache=tmp_path / "one", runtime=QUIET)
+    assert str(run.report.teacher).startswith("cache, filled") and run.report.rows == 2 * len(task["transfer"])
     mobile = mobilebert.new_student(ib_bert, **MOBILE)
     _, run = mobilebert.general(task, ib_bert, 4, 3, student=mobile, masked_copies=1, cache=tmp_path / "two",
-                                progress=False)
-    assert run.report["teacher"].startswith("cache, filled") and run.report["rows"] == len(task["transfer"])
-    _, run = distilbert.general(task, bert, 3, cache=tmp_path / "one", progress=False)
-    assert "changed every time" in run.report["teacher"]
+                                runtime=QUIET)
+    assert str(run.report.teacher).startswith("cache, filled") and run.report.rows == len(task["transfer"])
+    _, run = distilbert.general(task, bert, 3, cache=tmp_path / "one", runtime=QUIET)
+    assert "changed every time" in str(run.report.teacher)
 
 
 def test_soft_targets_of_language_models_read_real_tokens_or_the_masked_ones(task, bert, masking):
@@ -115,11 +116,11 @@ def test_tinybert_s_defaults_are_the_paper_s(task, bert, teacher):
 
 def test_tinybert_through_both_stages(task, bert):
     fine_tuned = classifier_from(bert, task.label_names)
-    student, run = tinybert.general(task, bert, steps=3, progress=False)
+    student, run = tinybert.general(task, bert, steps=3, runtime=QUIET)
     assert "soft targets" not in run.history, "no prediction loss in the general stage"
     untouched = student.classifier.weight.clone()
     data = Augmenter(bert, task.tokenizer, copies=2)(task["train"].select(range(20)))
-    run = tinybert.on_task(data, student, fine_tuned, intermediate_steps=3, prediction_steps=2, progress=False)
+    run = tinybert.on_task(data, student, fine_tuned, intermediate_steps=3, prediction_steps=2, runtime=QUIET)
     assert run.history["stage"] == ["intermediate layers"] * 3 + ["prediction"] * 2
     assert run.history["soft targets"][:3] == [None] * 3 and run.history["attention scores"][3:] == [None] * 2
     assert not torch.equal(student.classifier.weight, untouched)
@@ -157,7 +158,7 @@ def test_progressive_transfer_trains_the_block_at_work_and_those_below_slowly(ta
     student = mobilebert.new_student(ib_bert, **MOBILE)
     third = mobilebert.stages(student, "progressive", 40, 1, masking, batch_size=16, learning_rate=1e-3)[2]
     before = snapshot(student)
-    distill(student, task["transfer"], third, ib_bert, progress=False)
+    distill(student, ib_bert, task["transfer"], third, runtime=QUIET)
     moved = {name: (weight - before[name]).abs().mean().item() for name, weight in student.state_dict().items()
              if name.endswith("attention.self.value.weight")}
     one, two, three, four = moved.values()
@@ -188,14 +189,14 @@ def test_rates_for_parameters_that_are_not_there_are_refused(task, student, teac
     from kdlab.terms import Objective
     stage = Stage(Objective([HardLabels()]), 1, rates=(("bert.encoder.layer.7.", 0.1),))
     with pytest.raises(KdlabError, match=r"rate 0.1 is for parameters named 'bert.encoder.layer.7....'"):
-        distill(student, task["train"], stage, progress=False)
+        distill(student, None, task["train"], stage, runtime=QUIET)
 
 
 def test_peer_defect_13_a_mobilebert_learns_from_an_ib_bert_by_all_three_strategies(task, ib_bert):
     """peers.md 6.13: no teacher for MobileBERT was ever released."""
     for strategy in mobilebert.STRATEGIES:
         student, run = mobilebert.general(task, ib_bert, 4, 2, strategy, mobilebert.new_student(ib_bert, **MOBILE),
-                                          progress=False)
+                                          runtime=QUIET)
         assert run.steps == 6
         assert classifier_from(student, task.label_names).config.num_labels == 5
 

@@ -25,7 +25,7 @@ from kdlab.study.comparison import compare
 from kdlab.study.metrics import evaluate
 from kdlab.study.report import NO_TEACHER, SOFT_TARGETS, Comparison, Difference
 from kdlab.study.search import sweep
-from kdlab.terms import Custom, HardLabels, SoftTargets
+from kdlab.terms import Custom, HardLabels, Objective, SoftTargets
 
 
 def reverse(student, teacher, batch):
@@ -72,7 +72,7 @@ def test_a_method_that_is_a_baseline_differs_from_it_by_nothing(run):
 def test_adding_a_method_runs_that_one_alone_and_a_changed_one_is_run_again(run, monkeypatch):
     trained = []
     real = room.distill
-    monkeypatch.setattr(room, "distill", lambda *given, **named: trained.append(1) or real(*given, **named))
+    monkeypatch.setattr(room, "distill", lambda *given, **named: trained.extend([1] * ("cache" in named)) or real(*given, **named))
 
     def runs(methods, **options) -> int:
         trained.clear()
@@ -149,12 +149,30 @@ def test_a_damaged_record_is_run_again(run, tmp_path):
     assert run([twin], seeds=1).of("twin") == whole.of("twin")
 
 
+def test_a_term_or_an_objective_is_a_method(run):
+    """It is the method that minimises it; what it learned in one run is no start for the next."""
+    term, before = SoftTargets(), run([twin])
+    found = run({"term": term, "objective": Objective([term]), "twin": twin})
+    assert found.of("term") == found.of("objective") == found.of("twin") == before.of("twin")
+
+
+def test_a_mistake_in_a_method_is_found_before_the_first_run(run, tmp_path):
+    def forgets(student, teacher, batch):
+        return student.logits[:, 0].mean() * batch["labels"].float().mean()
+
+    def breaks(student, teacher, batch):
+        return student.logits.mean() / len(batch["wrong"])
+    with pytest.raises(KdlabError, match=r"the method 'forgets', seed 0: .*Custom\(forgets, labels=True\)"):
+        run([Custom(forgets)])
+    with pytest.raises(KdlabError, match=r"'breaks', seed 0, stopped with KeyError: 'wrong' \(line \d+ of breaks"):
+        run([Custom(breaks)])
+    assert not list((tmp_path / "runs").glob("*.json")), "no run was begun"
+
+
 def test_the_readmes_method_runs(tmp_path, monkeypatch, capsys):
     """As it stands there, with fewer steps and seeds."""
     text = (ROOT / "README.md").read_text()
-    (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "def mine" in block)
-    lines = [line for line in code.splitlines() if line.strip()]
-    assert f"{len(lines)} lines" in text, "a newcomer's count"
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "compare(" in block)
     monkeypatch.chdir(tmp_path)
     assert "seeds=8, budget=200" in code
     exec(code.replace("seeds=8, budget=200", "seeds=2, budget=2, workers=1, progress=False"), {})
@@ -180,9 +198,9 @@ def test_refused_in_one_sentence(run):
             ([twin, twin], {}, "two methods are named 'twin'"),
             ({NO_TEACHER: twin}, {}, "is the name of a baseline"),
             ([twin], {"seeds": 0}, "give at least 1 of each"), ([twin], {"budget": 0}, "give at least 1 of each"),
-            ([matrix], {}, r"returned a tensor of shape \(4, 5\)"),
+            ([matrix], {}, r"returned a tensor of shape \(16, 5\)"),
             ([bad], {}, "the method 'bad', seed 0: the loss of the term 'bad' is nan at step 1"),
-            ([twin], {"data": "nowhere"}, "has no split 'nowhere'")):
+            ([twin], {"learn_from": "nowhere"}, "has no split 'nowhere'")):
         with pytest.raises(KdlabError, match=said) as caught:
             run(methods, **options)
         assert "\n" not in str(caught.value)
@@ -283,4 +301,4 @@ def test_a_loss_of_ones_own_has_the_value_and_the_gradient_of_the_shipped_one(sm
                  for term in (own, HardLabels())]
     torch.testing.assert_close(*gradients)
     assert gradients[0].abs().max() > 0
-    assert own.batch_needs == {"labels"} and own.teacher_needs == {"logits"}
+    assert own.reads.batch == ("labels",) and own.reads.teacher == ("logits",)

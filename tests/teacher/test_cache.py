@@ -133,8 +133,9 @@ def test_of_a_language_model_s_distributions_a_few_tokens_are_kept_where_they_ar
     real = batch["attention_mask"].bool()
     torch.testing.assert_close(seen.hidden_states[1][real], live.hidden_states[1][some][:, :real.shape[1]][real])
     mass = expected.weights[:, :10].sum(-1).mean().item()
-    assert stored.told().startswith("; of each distribution the 10 likeliest tokens (")
-    assert float(stored.told().split("(")[1].split("%")[0]) / 100 == pytest.approx(mass, abs=0.02)
+    kept = stored.kept_tokens()
+    assert (kept["likeliest"], kept["drawn"], kept["T"]) == (10, 6, 2.0)
+    assert kept["mass"] == pytest.approx(mass, abs=0.02)
     (entry,) = cached.entries()
     size = Kept(("hidden_states.1", "logits"), reading, 10, 6).bytes(bert, masked_rows)
     assert size == 4 * (masked_rows.starts[-1] * 32 + asked.sum().item() * (2 * 16 + 1))
@@ -269,6 +270,7 @@ import resource, sys
 import numpy as np
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, BertConfig
+from kdlab import QUIET
 from kdlab.loop import Stage, distill
 from kdlab.terms import HiddenStates
 from kdlab.models import new_model
@@ -281,7 +283,7 @@ def model(width):
 def run(rows, **options):
     data = Dataset.from_dict({"input_ids": np.random.default_rng(0).integers(5, 800, (rows, 32))})
     stage = Stage(Objective([HiddenStates(((0, 0), (1, 1)), widths=(64, 1024))]), 40, 32)
-    return distill(model(64), data, stage, model(1024), progress=False, **options)
+    return distill(model(64), model(1024), data, stage, runtime=QUIET, **options)
 
 def held(kind):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(kind)) / 1024
@@ -289,8 +291,8 @@ def held(kind):
 run(64)     # what a process takes once
 before, peak = held("RssAnon"), []
 resource.setrlimit(resource.RLIMIT_DATA, (int(held("VmData") + 400) * 2**20,) * 2)
-done = run(3_000, cache=sys.argv[1], watch=lambda run: peak.append(held("RssAnon")))
-print(done.report["teacher"], max(peak) - before)
+done = run(3_000, cache=sys.argv[1], callbacks=[lambda run: peak.append(held("RssAnon"))])
+print(str(done.report.teacher), max(peak) - before)
 """
 
 

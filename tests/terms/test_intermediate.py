@@ -9,6 +9,7 @@ from transformers import ElectraConfig, ElectraForSequenceClassification
 
 from kdlab import losses
 from kdlab.data.batches import Rows
+from kdlab.engine.run import QUIET
 from kdlab.errors import KdlabError
 from kdlab.loop import Stage, distill
 from kdlab.models import layer_map, new_classifier
@@ -56,8 +57,8 @@ TERMS = {
 
 @pytest.mark.parametrize("name", TERMS)
 def test_every_term_falls_when_it_is_followed(name, thin, wide, task):
-    run = distill(thin, task["train"].select(range(64)), Stage(Objective([TERMS[name]()]), 40, learning_rate=3e-3),
-                  wide, progress=False)
+    run = distill(thin, wide, task["train"].select(range(64)),
+                  Stage(Objective([TERMS[name]()]), 40, learning_rate=3e-3), runtime=QUIET)
     loss = run.history["loss"]
     assert sum(loss[-5:]) < 0.75 * sum(loss[:5]), (loss[:5], loss[-5:])
 
@@ -120,7 +121,7 @@ def test_projections_are_trained_and_seeded_and_left_behind(thin, wide, task):
     assert torch.equal(one.projection.weight, two.projection.weight)
     assert not torch.equal(one.projection.weight, other.projection.weight)
     names = list(thin.state_dict())
-    distill(thin, task["train"], Stage(Objective([one]), 2), wide, progress=False)
+    distill(thin, wide, task["train"], Stage(Objective([one]), 2), runtime=QUIET)
     assert not torch.equal(one.projection.weight, two.projection.weight) and list(thin.state_dict()) == names
 
 
@@ -138,7 +139,7 @@ def test_projections_are_trained_and_seeded_and_left_behind(thin, wide, task):
 def test_a_term_that_cannot_compare_the_two_is_refused_before_the_first_step(term, said, thin, wide, task):
     before = {k: v.clone() for k, v in thin.state_dict().items()}
     with pytest.raises(KdlabError, match=said):
-        distill(thin, task["train"], Stage(Objective([term()]), 5), wide, progress=False)
+        distill(thin, wide, task["train"], Stage(Objective([term()]), 5), runtime=QUIET)
     assert all(torch.equal(v, before[k]) for k, v in thin.state_dict().items())
 
 
@@ -147,8 +148,8 @@ def test_peer_defect_4_other_head_counts_are_refused_with_what_to_do(wide, task)
     other = new_classifier(task.tokenizer, task.label_names, 2, 32, heads=4)
     for term in (AttentionScores(MAP), AttentionProbabilities(MAP), Relations(MAP)):
         with pytest.raises(KdlabError, match="4 heads and the teacher 2; build the student with heads=2"):
-            distill(other, task["train"], Stage(Objective([term]), 1), wide, progress=False)
-    distill(other, task["train"], Stage(Objective([Relations(MAP, heads=4)]), 1), wide, progress=False)
+            distill(other, wide, task["train"], Stage(Objective([term]), 1), runtime=QUIET)
+    distill(other, wide, task["train"], Stage(Objective([Relations(MAP, heads=4)]), 1), runtime=QUIET)
 
 
 def test_an_architecture_without_capture_is_refused_before_the_first_step(wide, task):
@@ -156,7 +157,7 @@ def test_an_architecture_without_capture_is_refused_before_the_first_step(wide, 
                            num_attention_heads=2, num_labels=5)
     stage = Stage(Objective([AttentionScores(MAP)]), 1)
     with pytest.raises(KdlabError, match="architecture 'electra'"):
-        distill(ElectraForSequenceClassification(config), task["train"], stage, wide, progress=False)
+        distill(ElectraForSequenceClassification(config), wide, task["train"], stage, runtime=QUIET)
 
 
 @pytest.mark.parametrize("soft", [0.0, 0.5, 1.0])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import opinionated
 
-from kdlab.engine.run import Stage
+from kdlab.engine.run import QUIET, Stage
 from kdlab.errors import KdlabError
 from kdlab.loop import distill
 from kdlab.models import new_classifier, new_masked_lm
@@ -33,7 +33,7 @@ def live(task, teacher, world):
     made: list[LiveRun] = []
 
     def make(steps: int, **options) -> LiveRun:
-        made.append(LiveRun(new_student(task), task["transfer"], with_teacher(steps, learning_rate=3e-3), teacher,
+        made.append(LiveRun(new_student(task), teacher, task["transfer"], with_teacher(steps, learning_rate=3e-3),
                             tokenizer=task.tokenizer, texts=TEXTS, world=world, **options))
         return made[-1]
     yield make
@@ -56,7 +56,7 @@ def test_a_live_run_is_the_run_of_distill(live, task, teacher, world):
     widget.go.click()
     run = widget.wait(60)
     twin = new_student(task)
-    expected = distill(twin, task["transfer"], with_teacher(15, learning_rate=3e-3), teacher, progress=False)
+    expected = distill(twin, teacher, task["transfer"], with_teacher(15, learning_rate=3e-3), runtime=QUIET)
     assert run.history == expected.history and not run.interrupted
     assert all(torch.equal(a, b) for a, b in zip(widget.student.parameters(), twin.parameters(), strict=True))
     assert widget.phase == ENDED and widget.go.disabled and widget.halt.disabled and widget.bar.value == 15
@@ -116,7 +116,7 @@ def test_waiting_for_a_paused_run_is_refused_and_closing_ends_one(live):
 
 
 def test_a_live_run_without_a_text_can_still_be_shown(task, teacher):
-    widget = LiveRun(new_student(task), task["transfer"], with_teacher(3), teacher, tokenizer=task.tokenizer,
+    widget = LiveRun(new_student(task), teacher, task["transfer"], with_teacher(3), tokenizer=task.tokenizer,
                      texts=[" "])
     assert "the text is empty" in widget.message.value and widget._repr_mimebundle_()
 
@@ -150,21 +150,21 @@ def test_the_picture_follows_while_it_runs_and_a_typed_text_joins(live):
 def test_a_run_that_cannot_be_right_is_refused_before_there_is_a_button(task, world):
     other = opinionated(new_classifier(task.tokenizer, ("bad", "good"), layers=1, width=32))
     with pytest.raises(KdlabError, match="labels"):
-        LiveRun(new_student(task), task["transfer"], with_teacher(3), other, tokenizer=task.tokenizer, texts=TEXTS)
+        LiveRun(new_student(task), other, task["transfer"], with_teacher(3), tokenizer=task.tokenizer, texts=TEXTS)
 
 
 def test_a_teacher_that_is_no_classifier_is_not_asked_for_stars(task):
     student = new_classifier(task.tokenizer, task.label_names, layers=2, width=32)
     bert = new_masked_lm(task.tokenizer, 2, 32)
     stage = Stage(tinybert.intermediate(student, bert), 2)
-    widget = LiveRun(student, task["transfer"], stage, bert, tokenizer=task.tokenizer, texts=TEXTS)
+    widget = LiveRun(student, bert, task["transfer"], stage, tokenizer=task.tokenizer, texts=TEXTS)
     widget.go.click()
     assert widget.wait(60).steps == 2 and widget.state().teacher is None
 
 
 def test_a_loss_that_is_no_number_ends_it_with_a_sentence(task, world):
     student = new_student(task)
-    widget = LiveRun(student, task["train"], no_teacher(5), tokenizer=task.tokenizer, texts=TEXTS, world=world)
+    widget = LiveRun(student, None, task["train"], no_teacher(5), tokenizer=task.tokenizer, texts=TEXTS, world=world)
     with torch.no_grad():
         student.classifier.weight.fill_(float("nan"))
     widget.go.click()
@@ -174,5 +174,5 @@ def test_a_loss_that_is_no_number_ends_it_with_a_sentence(task, world):
 
 def test_only_a_classifier_can_be_watched_so(task):
     with pytest.raises(KdlabError, match="this is a BertForMaskedLM"):
-        LiveRun(new_masked_lm(task.tokenizer, 1, 32), task["transfer"], with_teacher(3), tokenizer=task.tokenizer,
+        LiveRun(new_masked_lm(task.tokenizer, 1, 32), None, task["transfer"], with_teacher(3), tokenizer=task.tokenizer,
                 texts=TEXTS)

@@ -15,6 +15,8 @@ from scipy import special
 from widget_checks import check_frame_is_static, check_moved_at_once
 
 from kdlab import losses, plots
+from kdlab.engine.callbacks import Probes
+from kdlab.engine.run import QUIET
 from kdlab.errors import KdlabError
 from kdlab.loop import distill
 from kdlab.models import new_classifier
@@ -108,8 +110,8 @@ def test_setting_logits_by_hand_starts_from_the_texts_own(explorer):
 
 @pytest.fixture
 def run(task, student, teacher):
-    return distill(student, task["transfer"], with_teacher(12, learning_rate=3e-3), teacher,
-                   probes=task.encode(TEXTS), progress=False)
+    return distill(student, teacher, task["transfer"], with_teacher(12, learning_rate=3e-3),
+                   callbacks=[Probes(task.encode(TEXTS))], runtime=QUIET)
 
 
 def test_the_replay_shows_the_recorded_student(run, task, teacher, student, world):
@@ -172,7 +174,7 @@ def test_a_page_without_kernel_shows_the_end_with_words(run, task, teacher):
 def test_a_replay_that_cannot_be_shown_is_refused(run, task, student, teacher):
     with pytest.raises(KdlabError, match="1 texts were given for 2 probes"):
         WatchItLearn(run, TEXTS[:1], LABEL_NAMES)
-    bare = distill(student, task["transfer"], with_teacher(2), teacher, progress=False)
+    bare = distill(student, teacher, task["transfer"], with_teacher(2), runtime=QUIET)
     with pytest.raises(KdlabError, match="recorded no probes"):
         WatchItLearn(bare, TEXTS, LABEL_NAMES)
 
@@ -182,9 +184,9 @@ def test_a_typed_text_joins_as_if_it_had_been_a_probe(task, student, teacher, wo
     typed = "the pizza was good ."
     twin = new_classifier(task.tokenizer, task.label_names, layers=1, width=32, seed=1)
     stage = with_teacher(8, learning_rate=3e-3)
-    expected = distill(twin, task["transfer"], stage, teacher, probes=task.encode([typed]), progress=False)
-    run = distill(student, task["transfer"], stage, teacher, probes=task.encode(TEXTS), keep_weights=True,
-                  progress=False)
+    expected = distill(twin, teacher, task["transfer"], stage, callbacks=[Probes(task.encode([typed]))], runtime=QUIET)
+    run = distill(student, teacher, task["transfer"], stage, callbacks=[Probes(task.encode(TEXTS), keep_weights=True)],
+                  runtime=QUIET)
     widget = WatchItLearn(run, TEXTS, LABEL_NAMES, student=student, tokenizer=task.tokenizer, teacher=teacher,
                           world=world)
     after = predict(student, task.encode(TEXTS))

@@ -20,6 +20,7 @@ from kdlab.models import load_classifier, load_masked_lm, new_classifier
 from kdlab.plots import Contender
 from kdlab.recipes.soft_targets import with_teacher
 from kdlab.data.tasks import builtin_task
+from kdlab import QUIET, Probes
 from kdlab.widgets import *
 
 world = World("restaurant")
@@ -28,7 +29,8 @@ teacher, _ = load_classifier("restaurant-teacher")
 task = builtin_task("restaurant", labelled=200, unlabelled=400)
 student = new_classifier(tokenizer, task.label_names, layers=2, width=64, heads=4)
 texts = world.texts(8, seed=3)[0]
-run = distill(student, task["transfer"], with_teacher(61), teacher, probes=task.encode(texts), progress=False)
+run = distill(student, teacher, task["transfer"], with_teacher(61),
+              callbacks=[Probes(task.encode(texts))], runtime=QUIET)
 contenders = [Contender(student=s, method=m, scores={"accuracy": (0.4 + i / 50, 0.41 + i / 50)},
                         costs={"parameters": 1e5 * (i + 1)})
               for i, (s, m) in enumerate([(s, m) for s in ("l1", "l2", "l3") for m in ("labels", "soft", "recipe")])]
@@ -62,7 +64,7 @@ WIDGETS = {
     "which_one": OnPage("WhichOne(contenders)", "Scatter of accuracy", ("combobox", 2), ("l", "l")),
     "direction": OnPage("KLDirection()", "A bump fitted to two", ("slider", 0), ("ArrowLeft", "ArrowRight")),
 }
-LIVE = OnPage("live = LiveRun(student, task['transfer'], with_teacher(100_000), teacher, tokenizer=tokenizer, "
+LIVE = OnPage("live = LiveRun(student, teacher, task['transfer'], with_teacher(100_000), tokenizer=tokenizer, "
               "texts=texts, world=world)\nlive", "Bar chart after step 0 of", ("button", 0))
 
 
