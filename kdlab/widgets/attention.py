@@ -16,7 +16,7 @@ from ..models.layer_map import LayerMap, uniform
 from ..models.tracing import Attention, trace_teacher
 from ..plots.attention import KINDS, PANELS, SideBySide, draw_side_by_side, frame_side_by_side
 from ..terms import AttentionScores
-from .controls import on_change, with_field
+from .controls import on_change, text_picker, with_field
 from .picture import Picture, PictureWidget
 
 TEXTS_KEPT = 8
@@ -46,10 +46,7 @@ class AttentionSideBySide(PictureWidget):
         self.models, self.tokenizer = (teacher, student), tokenizer
         self.seen: dict[str, tuple[tuple[str, ...], Tensor, list[tuple[Attention, ...]]]] = {}
         style = {"description_width": "6.5em"}
-        wide = ipywidgets.Layout(width="98%")
-        self.text = ipywidgets.Combobox(value=texts[0], options=list(texts), description="text", style=style,
-                                        layout=wide, continuous_update=False,
-                                        placeholder="pick a text, or type one")
+        self.text = text_picker(texts)
         self.pair = ipywidgets.Dropdown(
             options=[(f"student layer {m}, teacher layer {n}", (m, n)) for m, n in layers], value=tuple(layers[-1]),
             description="layers", style=style)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 
 import ipywidgets
@@ -23,6 +23,16 @@ def on_change(act: Callable, *controls: ipywidgets.Widget) -> None:
         control.add_traits(**{name: copy(control.traits()[name]).tag(echo_update=False)
                               for name in ("value", "index") if name in control.keys})
         control.observe(act, "value")
+
+
+def text_picker(texts: Sequence[str], typing: bool = True) -> ipywidgets.Combobox | ipywidgets.Dropdown:
+    """A field to pick a text from a list, or, where `typing`, to type another."""
+    common = {"options": list(texts), "description": "text", "style": {"description_width": "6.5em"},
+              "layout": ipywidgets.Layout(width="98%")}
+    if not typing:
+        return ipywidgets.Dropdown(**common)
+    return ipywidgets.Combobox(value=texts[0], continuous_update=False, placeholder="pick a text, or type one",
+                               **common)
 
 
 def with_field(slider: ipywidgets.Widget) -> ipywidgets.HBox:

@@ -21,7 +21,7 @@ from ..loop import distill
 from ..plots import Moment, draw_moment, frame_moment
 from ..study.metrics import predict
 from ..worlds.corpus import World
-from .controls import on_change
+from .controls import on_change, text_picker
 from .picture import Picture, PictureWidget
 from .temperature import posterior_of
 from .watch import moment
@@ -64,9 +64,7 @@ class LiveRun(PictureWidget):
         self.trained, self.resumed_at = 0.0, 0.0        # seconds of training before the last pause; when it went on
         self.thread: threading.Thread | None = None
         style = {"description_width": "6.5em"}
-        self.text = ipywidgets.Combobox(value=texts[0], options=list(texts), description="text", style=style,
-                                        layout=ipywidgets.Layout(width="98%"), continuous_update=False,
-                                        placeholder="pick a text, or type one")
+        self.text = text_picker(texts)
         self.go = ipywidgets.Button(description="start", icon="play", tooltip="start the run")
         self.halt = ipywidgets.Button(description="stop", icon="stop", tooltip="end the run", disabled=True)
         self.bar = ipywidgets.IntProgress(min=0, max=self.total, description="steps", style=style,

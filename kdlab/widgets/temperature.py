@@ -16,7 +16,7 @@ from ..errors import KdlabError
 from ..plots import Tempered, draw_tempered, frame_tempered
 from ..study.metrics import predict
 from ..worlds.corpus import World
-from .controls import on_change, with_field
+from .controls import on_change, text_picker, with_field
 from .picture import Picture, PictureWidget
 
 LOGIT_LIMIT = 10.0
@@ -36,10 +36,7 @@ class TemperatureExplorer(PictureWidget):
         self.labels = tuple(teacher.config.id2label.values())
         self.seen: tuple[str, tuple[Tensor, Tensor]] | None = None
         style = {"description_width": "6.5em"}
-        wide = ipywidgets.Layout(width="98%")
-        self.text = ipywidgets.Combobox(value=texts[0], options=list(texts), description="text", style=style,
-                                        layout=wide, continuous_update=False,
-                                        placeholder="pick a text, or type one")
+        self.text = text_picker(texts)
         self.by_hand = ipywidgets.Checkbox(value=False, description="set the logits by hand", indent=False)
         self.T = ipywidgets.FloatLogSlider(value=T, base=2, min=-3, max=4.5, step=1 / 16, style=style,
                                            description="temperature")

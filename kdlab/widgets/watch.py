@@ -18,7 +18,7 @@ from ..loop import Run
 from ..plots import Moment, draw_moment, frame_moment
 from ..study.metrics import predict
 from ..worlds.corpus import World
-from .controls import Player, on_change
+from .controls import Player, on_change, text_picker
 from .picture import Picture, PictureWidget
 from .temperature import posterior_of
 
@@ -61,13 +61,8 @@ class WatchItLearn(PictureWidget):
         self.typed: dict[str, tuple] = {}
         self.student, self.tokenizer, self.teacher, self.world = student, tokenizer, teacher, world
         self.curves = {k: v for k, v in run.history.items() if k not in ("step", "stage", "loss")}
-        style, wide = {"description_width": "6.5em"}, ipywidgets.Layout(width="98%")
-        if typing:
-            self.text = ipywidgets.Combobox(value=texts[0], options=list(texts), description="text", style=style,
-                                            layout=wide, continuous_update=False,
-                                            placeholder="pick a text, or type one")
-        else:
-            self.text = ipywidgets.Dropdown(options=list(texts), description="text", style=style, layout=wide)
+        style = {"description_width": "6.5em"}
+        self.text = text_picker(texts, typing)
         self.moment = ipywidgets.SelectionSlider(
             options=[(str(step), i) for i, step in enumerate(run.probe_steps)], value=0, description="step",
             style=style, readout=False, layout=ipywidgets.Layout(width="auto", flex="1 1 auto"))
