@@ -29,9 +29,9 @@ EXERCISES = {number: exercise for lesson in LESSONS for number, exercise in less
 def check(number: str, function: Callable) -> Result:
     """Check the function written for exercise `number`; returns the verdict, which a notebook shows.
 
-    Never raises for a wrong or unfinished function.
+    Never raises: not for a wrong or unfinished function, nor for an exercise that does not exist.
     """
     if number not in EXERCISES:
-        raise KeyError(f"there is no exercise {number}; there are {', '.join(EXERCISES)}")
+        return Result(False, f"✗ there is no exercise {number}; there are {', '.join(EXERCISES)}")
     result = examine(EXERCISES[number], function)
     return Result(result.passed, f"{'✓' if result.passed else '✗'} exercise {number}: {result.said}")
