@@ -8,6 +8,7 @@ SST-2 with teachers made here, from scratch, on its training sentences.
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -49,7 +50,8 @@ QUICK_STEPS = 60, 60
 TUNING_SEED = 99                                        # apart from those that are reported
 QUIET = {"progress": False}
 
-SST2 = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "sst2"
+# `benchmarks/fetch_sst2.py` gets them
+SST2 = Path(os.environ.get("KDLAB_SST2") or Path(__file__).resolve().parent.parent.parent / "shared/data/sst2")
 AUGMENTED = 2_000                                       # rows at most; their variants are more than is ever seen
 TEACHER_STEPS = 3_000, 2_000                            # of 64 SST-2 sentences: masked words, labels
 

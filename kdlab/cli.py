@@ -30,6 +30,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def run() -> None:
+    """The console script `kdlab`."""
+    sys.exit(main())
+
+
 def _distill(options: argparse.Namespace) -> None:
     from .data.tables import is_data_set
     from .data.tasks import file_task, hub_task

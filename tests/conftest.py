@@ -17,7 +17,7 @@ from kdlab.models import new_classifier
 from kdlab.worlds.corpus import World
 
 ROOT = Path(__file__).resolve().parent.parent
-SST2 = ROOT.parent / "shared" / "data" / "sst2"
+SST2 = Path(os.environ.get("KDLAB_SST2") or ROOT.parent / "shared" / "data" / "sst2")
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,9 @@ the three alike. From the code come also: soft targets over all real tokens, not
 words drawn with odds count^-0.7; Adam with betas (0.9, 0.98), eps 1e-6, no weight decay, 5% warm-up, clipping at
 5, a learning rate of 5e-4 for batches of 250.
 
+Also ours: the student keeps the teacher's dropout; a random replacement is never a special token; 15% is rounded down;
+`on_task` has a rate of its own, 3e-4 for batches of 32.
+
 Departure at miniature size, for its reason: a learning rate of 2e-3, since a model this narrow bears it and the
 whole run is a few hundred steps.
 """

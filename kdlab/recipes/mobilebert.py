@@ -19,7 +19,10 @@ The released code (google-research, mobilebert/) compares layer-normed feature m
 their means and variances, and pulls every layer to the statistics of all teacher layers at once, which looks like a
 slip; we use the paper's equation. Its rates are 3.0 for the block at work and 0.3 below, hence the tenth here; only its
 LAMB optimiser honours them, while `Stage.rates` holds for any. There is no next-sentence loss, since a text here is
-one segment. Teacher weights were never released, so `kdlab.recipes.teacher` makes a small IB-BERT.
+one segment. As in the released code, the student's own dropout of attention is off while it copies attention, words are
+drawn by count^-0.7 to be masked, and the losses of all layers are summed. Ours for its reasons: AdamW for LAMB, which is
+for batches of thousands; each block's rate warms up over a tenth of its steps and decays to 0, since each block is a
+stage of its own. Teacher weights were never released, so `kdlab.recipes.teacher` makes a small IB-BERT.
 """
 
 from __future__ import annotations
@@ -82,15 +85,17 @@ def stages(student: PreTrainedModel, strategy: str, transfer_steps: int, pretrai
     settings = {"transform": masking, "batch_size": 2048, "learning_rate": 1.5e-3} | settings
     depth, final = student.config.num_hidden_layers, pretraining_distillation(distilled)
     blocks = bottom(depth, depth)
+    copying = {"attention_dropout": "attention" not in parts}
     if strategy == "auxiliary" or not parts or not transfer_steps:
         everything = transfer(blocks, parts) if parts else []
         steps = transfer_steps + pretraining_steps
-        return [Stage(Objective([*everything, *final]), steps, name="all at once", **settings)]
+        return [Stage(Objective([*everything, *final]), steps, name="all at once", **copying, **settings)]
     last = Stage(Objective(final), pretraining_steps, name="pre-training distillation", **settings)
     if strategy == "joint":
-        return [Stage(Objective(transfer(blocks, parts)), transfer_steps, name="knowledge transfer", **settings), last]
+        return [Stage(Objective(transfer(blocks, parts)), transfer_steps, name="knowledge transfer",
+                      **copying, **settings), last]
     return [Stage(Objective(transfer(((block, block),), parts)), transfer_steps // depth, name=f"block {block}",
-                  rates=_progressive_rates(block), **settings) for block, _ in blocks] + [last]
+                  rates=_progressive_rates(block), **copying, **settings) for block, _ in blocks] + [last]
 
 
 def _progressive_rates(block: int) -> tuple[tuple[str, float], ...]:
