@@ -8,6 +8,8 @@ Conventions, the same everywhere:
 * `mask`, shape (...), is true where a place counts: real tokens, not padding. The mean is then over
   the places that count;
 * arithmetic is in float32 or better, whatever the models computed in;
+* a class that a distribution rules out (a logit of -inf, or a probability too small for a float) weighs nothing there,
+  and what stands where `mask` is false reaches neither the loss nor a gradient, NaN and infinity included;
 * a temperature `T` divides logits, and a loss between tempered distributions carries T^2, so that
   its gradient keeps its size when T changes (Hinton, Vinyals, Dean 2015, section 2).
 """
@@ -30,7 +32,7 @@ def soft_targets(student_logits: Tensor, teacher_logits: Tensor, T: float = 2.0,
     Shapes (..., C), (..., C), mask (...). Source: Hinton, Vinyals, Dean 2015 (arXiv 1503.02531),
     section 2. Their cross-entropy differs from this KL by the teacher's entropy, a constant.
     """
-    return T**2 * kl_divergence(teacher_logits.detach() / T, student_logits / T, mask)
+    return T**2 * kl_divergence(wide(teacher_logits).detach() / T, wide(student_logits) / T, mask)
 
 
 def sparse_soft_targets(student_logits: Tensor, classes: Tensor, weights: Tensor, entropy: Tensor, T: float = 2.0,
@@ -38,14 +40,11 @@ def sparse_soft_targets(student_logits: Tensor, classes: Tensor, weights: Tensor
     r"""Soft-target loss with a teacher's distribution of which a few classes are known: T^2 (-sum_i w_i log q_i - H).
 
     With weights that are the teacher's p in the mean, such as those of `kdlab.models.sparse`, this is `soft_targets` in
-    the
-    mean, gradient and all; with all classes and p itself it is the same. By chance it may fall below 0.
+    the mean, gradient and all; with all classes and p itself it is the same. By chance it may fall below 0.
     Shapes: student (..., V), classes and weights (..., n), mask and entropy H (...), which is the teacher's at T.
     """
-    log_q = F.log_softmax(_wide(student_logits) / T, dim=-1).gather(-1, classes)
-    # As in `kl_divergence`, what weighs nothing adds nothing, where the student rules it out, too.
-    terms = torch.where(weights > 0, _wide(weights) * log_q, 0.0)
-    return T**2 * mean_over(-terms.sum(dim=-1) - _wide(entropy), mask)
+    log_q = F.log_softmax(_counting(student_logits, mask) / T, dim=-1).gather(-1, classes)
+    return T**2 * mean_over(-_expected(_counting(weights, mask), log_q) - wide(entropy), mask)
 
 
 def kl_divergence(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -54,10 +53,8 @@ def kl_divergence(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = None
     Zero exactly where p = q. "Forward" KL has the teacher as p: it wants q wherever p is; swap the
     arguments for "reverse" KL, which wants q nowhere that p is not.
     """
-    log_p, log_q = (F.log_softmax(_wide(x), dim=-1) for x in (p_logits, q_logits))
-    # A class the teacher rules out (p = 0) adds nothing; left alone, 0 * inf would be NaN.
-    terms = torch.where(log_p.isneginf(), 0.0, log_p.exp() * (log_p - log_q))
-    return mean_over(terms.sum(dim=-1), mask)
+    log_p, log_q = (F.log_softmax(_counting(x, mask), dim=-1) for x in (p_logits, q_logits))
+    return mean_over(_expected(log_p.exp(), log_p - log_q), mask)
 
 
 def jensen_shannon(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -66,8 +63,10 @@ def jensen_shannon(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = Non
     The same both ways round, and at most log 2. Source: Lin 1991, section 4; in distillation of language models
     Agarwal et al. 2024 (arXiv 2306.13649), section 2.
     """
-    log_p, log_q = (F.log_softmax(_wide(x), dim=-1) for x in (p_logits, q_logits))
-    log_m = torch.logaddexp(log_p, log_q)       # of the sum, twice m; as logits they are the same
+    log_p, log_q = (F.log_softmax(_counting(x, mask), dim=-1) for x in (p_logits, q_logits))
+    neither = log_p.isneginf() & log_q.isneginf()       # where logaddexp has no gradient
+    log_m = torch.logaddexp(*(x.masked_fill(neither, 0.0) for x in (log_p, log_q)))
+    log_m = log_m.masked_fill(neither, -torch.inf)      # of the sum, twice m; as logits they are the same
     return (kl_divergence(log_p, log_m, mask) + kl_divergence(log_q, log_m, mask)) / 2
 
 
@@ -78,9 +77,10 @@ def hard_labels(student_logits: Tensor, labels: Tensor, smoothing: float = 0.0) 
     2016, section 7): soft, but the same for every example of a class, so it says nothing about
     which other classes an example resembles. Places labelled `IGNORED` are left out; 0 if all are.
     """
-    loss = F.cross_entropy(_wide(student_logits).flatten(0, -2), labels.flatten(), ignore_index=IGNORED,
+    counts = labels != IGNORED
+    loss = F.cross_entropy(_counting(student_logits, counts).flatten(0, -2), labels.flatten(), ignore_index=IGNORED,
                            label_smoothing=smoothing)
-    return torch.where((labels != IGNORED).any(), loss, 0.0)
+    return torch.where(counts.any(), loss, 0.0)
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -89,13 +89,14 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     What BERT, DistilBERT and TinyBERT fine-tune on STS-B with; TinyBERT's prediction step there reads gold labels and
     no teacher (released code). The targets receive no gradient.
     """
-    return (_wide(outputs).squeeze(-1) - _wide(targets).detach()).square().mean()
+    return (wide(outputs).squeeze(-1) - wide(targets).detach()).square().mean()
 
 
 def cross_entropy(p_logits: Tensor, q_logits: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""H(p, q) = -sum_c p_c log q_c in nats = H(p) + KL(p || q), p and q given by logits (..., C)."""
-    p, log_q = F.softmax(_wide(p_logits), dim=-1), F.log_softmax(_wide(q_logits), dim=-1)
-    return mean_over(-(p * log_q).sum(dim=-1), mask)
+    p = F.softmax(_counting(p_logits, mask), dim=-1)
+    log_q = F.log_softmax(_counting(q_logits, mask), dim=-1)
+    return mean_over(-_expected(p, log_q), mask)
 
 
 def entropy(logits: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -116,7 +117,7 @@ def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> 
 def hidden_cosine(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""Mean of 1 - cos(h_student, h_teacher) over real tokens: directions agree, lengths are free.
 
-    Shapes (..., width), mask (...). Source: DistilBERT (Sanh et al. 2019, arXiv 1910.01108), section 3, L_cos.
+    Shapes (..., width), mask (...). Source: DistilBERT (Sanh et al. 2019, arXiv 1910.01108), section 2, L_cos.
     """
     student, teacher = _real_tokens(student, teacher, mask)
     return mean_over(1 - F.cosine_similarity(student, teacher, dim=-1), mask)
@@ -138,7 +139,7 @@ def patient(student: Tensor, teacher: Tensor) -> Tensor:
     Equals 2 (1 - cos). Source: Patient-KD (Sun et al. 2019, arXiv 1908.09355), L_PT. The released code
     takes the mean over the width as well, that is, this / width: hence the paper's weights of 10 to 1000.
     """
-    difference = F.normalize(_wide(student), dim=-1) - F.normalize(_wide(teacher).detach(), dim=-1)
+    difference = F.normalize(wide(student), dim=-1) - F.normalize(wide(teacher).detach(), dim=-1)
     return difference.square().sum(dim=-1).mean()
 
 
@@ -146,10 +147,11 @@ def attention_mse(student_scores: Tensor, teacher_scores: Tensor, mask: Tensor) 
     r"""Mean squared difference of attention scores, QK^T/sqrt(d) before the softmax, over heads and real pairs.
 
     Shapes (B, heads, L, L) twice and mask (B, L); a pair is real if both its tokens are. Source: TinyBERT,
-    equation 7. Its released code also counts pairs with padding, as zero difference, in the mean.
+    equation 7. Its released code takes the mean over all pairs: keys that are padding differ by zero there, and queries
+    that are padding count in full.
     """
     real = _real_pairs(mask)
-    squares = (_wide(student_scores) - _wide(teacher_scores).detach()).where(real, 0.0).square()
+    squares = (wide(student_scores) - wide(teacher_scores).detach()).where(real, 0.0).square()
     return mean_over(squares, real.expand_as(squares))
 
 
@@ -162,8 +164,8 @@ def attention_kl(student_scores: Tensor, teacher_scores: Tensor, mask: Tensor) -
     real = _real_pairs(mask)
 
     def log_probabilities(scores: Tensor) -> Tensor:
-        wide = _wide(scores)
-        return F.log_softmax(wide.where(real, torch.finfo(wide.dtype).min), dim=-1)
+        scores = wide(scores)
+        return F.log_softmax(scores.where(real, torch.finfo(scores.dtype).min), dim=-1)
     log_t, log_s = log_probabilities(teacher_scores.detach()), log_probabilities(student_scores)
     terms = torch.where(real, log_t.exp() * (log_t - log_s), 0.0).sum(dim=-1)        # (B, heads, L)
     return mean_over(terms, mask[:, None, :].expand_as(terms))
@@ -174,6 +176,7 @@ def relation_scores(states: Tensor) -> Tensor:
 
     With values for X, `attention_kl` of these is MiniLM's value-relation transfer, L_VR.
     """
+    states = wide(states)
     return states @ states.transpose(-1, -2) / states.shape[-1] ** 0.5
 
 
@@ -191,8 +194,17 @@ def mean_over(values: Tensor, mask: Tensor | None = None) -> Tensor:
 
 def _real_tokens(student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Both in float32 or better, and 0 in padding: an infinity there, times a gradient of 0, would be NaN."""
-    both = _wide(student), _wide(teacher).detach()
-    return both if mask is None else tuple(x.where(mask.bool()[..., None], 0.0) for x in both)
+    return _counting(student, mask), _counting(teacher.detach(), mask)
+
+
+def _counting(x: Tensor, mask: Tensor | None) -> Tensor:
+    """`x` (..., C) in float32 or better, and 0 where it does not count: what stands there may be no number."""
+    return wide(x) if mask is None else wide(x).where(mask.bool()[..., None], 0.0)
+
+
+def _expected(p: Tensor, values: Tensor) -> Tensor:
+    """sum_c p_c v_c, where p_c = 0 adds nothing: left alone, 0 times an infinity would be NaN, here or in a gradient."""
+    return (p * torch.where(p == 0, 0.0, values)).sum(dim=-1)
 
 
 def _real_pairs(mask: Tensor) -> Tensor:
@@ -200,5 +212,6 @@ def _real_pairs(mask: Tensor) -> Tensor:
     return real[:, None, :, None] & real[:, None, None, :]      # (B, 1, L, L)
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
+    """In float32 or better, and unchanged where it is that already."""
     return x if x.dtype == torch.float64 else x.float()

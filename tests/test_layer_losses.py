@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdlab import losses
+from kdlab.models.tracing import Attention
 
 SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 6), st.integers(2, 5))  # B, heads, L, width
 SEEDS = st.integers(0, 999)
@@ -137,3 +138,14 @@ def test_zero_exactly_where_student_and_teacher_agree():
     assert all(loss(states, states, mask).item() == pytest.approx(0, abs=1e-12) for loss in HIDDEN)
     assert losses.hidden_cosine(3 * states, states, mask).item() == pytest.approx(0, abs=1e-12), "lengths are free"
     assert losses.attention_kl(scores + 5, scores, mask).item() == pytest.approx(0, abs=1e-12), "so is a constant"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_scores_are_multiplied_in_float32(dtype):
+    """300 * 300 has no float16, and bfloat16 has 8 bits: half a per cent."""
+    states = (300 + draw(2, 2, 4, 8)).to(dtype)
+    for found, exact in ((losses.relation_scores(states), losses.relation_scores(states.double())),
+                         (Attention(states, states, states, 8**-0.5).scores(),
+                          Attention(*[states.double()] * 3, 8**-0.5).scores())):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.double(), exact, rtol=1e-6, atol=0)

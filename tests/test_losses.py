@@ -170,3 +170,86 @@ def test_hard_labels_where_no_place_counts_are_zero_with_no_gradient(smoothing):
     loss = losses.hard_labels(logits, torch.full((4,), losses.IGNORED), smoothing)
     loss.backward()
     assert loss == 0 and torch.equal(logits.grad, torch.zeros(4, 3))
+
+
+OUT = -math.inf
+DIVERGENCES = {
+    "forward": losses.kl_divergence, "reverse": lambda p, q, mask=None: losses.kl_divergence(q, p, mask),
+    "jensen-shannon": losses.jensen_shannon, "cross-entropy": losses.cross_entropy,
+    "cross-entropy, learning p": lambda p, q, mask=None: losses.cross_entropy(q, p, mask),
+    "soft targets": lambda p, q, mask=None: losses.soft_targets(q, p, 2.0, mask),
+    "entropy": lambda p, q, mask=None: losses.entropy(q, mask) + 0 * p.nan_to_num(0, 0, 0).sum(),
+}
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_a_class_that_both_rule_out_is_as_if_it_were_not_there(name):
+    """In value, and in the gradient, which is 0 for the class; logits of two padded vocabularies look like this."""
+    loss, p, q = DIVERGENCES[name], _draw((3, 4), 1), _draw((3, 4), 0)
+    assert torch.autograd.gradcheck(lambda s: loss(p, s), q.clone().requires_grad_())
+    found = []
+    for more in (0, 2):
+        student = F.pad(q, (0, more), value=OUT).requires_grad_()
+        loss(F.pad(p, (0, more), value=OUT), student).backward()
+        found.append((loss(F.pad(p, (0, more), value=OUT), student).item(), student.grad))
+    (value, gradient), (padded, longer) = found
+    assert padded == pytest.approx(value, abs=1e-12)
+    torch.testing.assert_close(longer, F.pad(gradient, (0, 2)), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["reverse", "jensen-shannon", "entropy", "cross-entropy, learning p"])
+def test_a_class_that_the_student_alone_rules_out_leaves_a_finite_gradient(name):
+    """q = (1/2, 1/2, 0) and p = (1/4, 1/4, 1/2): log 2, 3/4 log 4/3 + 1/4 log 2, log 2 and 2 log 2 with logits (0, 0, -inf)."""
+    p = torch.tensor([[0.25, 0.25, 0.5]], dtype=torch.float64).log()
+    q = torch.tensor([[0.0, 0.0, OUT]], dtype=torch.float64, requires_grad=True)
+    loss = DIVERGENCES[name](p, q)
+    loss.backward()
+    jensen = (0.5 * math.log(4 / 3) + (0.5 * math.log(2 / 3) + 0.5 * math.log(2))) / 2
+    expected = {"reverse": math.log(2), "jensen-shannon": jensen, "entropy": math.log(2),
+                "cross-entropy, learning p": 2 * math.log(2)}[name]
+    assert loss.item() == pytest.approx(expected, abs=1e-12)
+    torch.testing.assert_close(q.grad, torch.zeros(1, 3, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def test_a_probability_too_small_for_a_float_weighs_nothing():
+    """e^-200 is 0 in float32; 0 times the infinity of a class that the other rules out would be NaN."""
+    p, q = torch.tensor([[0.0, -200.0]]), torch.tensor([[0.0, OUT]], requires_grad=True)
+    for loss in (losses.kl_divergence(p, q), losses.cross_entropy(p, q)):
+        assert loss.item() == 0
+        assert torch.equal(torch.autograd.grad(loss, q)[0], torch.zeros(1, 2))
+
+
+SPARSE = (torch.tensor([0, 2]).expand(3, 5, 2), torch.tensor([0.25, 0.75], dtype=torch.float64).expand(3, 5, 2))
+MASKED = {**DIVERGENCES,
+          "hard labels": lambda p, q, mask: losses.hard_labels(q, torch.where(mask.bool(), 1, losses.IGNORED)),
+          "hard labels, smoothed": lambda p, q, mask: losses.hard_labels(
+              q, torch.where(mask.bool(), 1, losses.IGNORED), 0.1),
+          "sparse": lambda p, q, mask: losses.sparse_soft_targets(
+              q, SPARSE[0], SPARSE[1].where(mask.bool()[..., None], p[..., :2]), p[..., 0], 2.0, mask)}
+
+
+@pytest.mark.parametrize("trash", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", MASKED)
+def test_what_stands_in_a_masked_place_reaches_no_gradient(name, trash):
+    loss, mask = MASKED[name], (torch.arange(5) < torch.tensor([[5], [2], [0]])).long()
+    found = []
+    for value in (0.5, trash):
+        p, q = (_draw((3, 5, 4), seed).where(mask.bool()[..., None], value) for seed in (0, 1))
+        q.requires_grad_()
+        loss(p, q, mask).backward()
+        found.append((loss(p, q, mask).item(), q.grad))
+    assert found[0][0] == found[1][0] and found[1][1].abs().sum() > 0
+    assert torch.equal(found[0][1], found[1][1]) and not found[1][1][~mask.bool()].any()
+
+
+def test_a_temperature_divides_in_float32():
+    """A student near its teacher: the difference is what rounding takes away first."""
+    teacher = (100 + _draw((16, 50), 0)).bfloat16()
+    student = (teacher.double() + _draw((16, 50), 1) / 3).bfloat16()
+
+    def gradient(dtype):
+        given = student.to(dtype).requires_grad_()
+        losses.soft_targets(given, teacher.to(dtype), 3.0).backward()
+        return given.grad.double()
+    exact = gradient(torch.float64)
+    assert (gradient(torch.bfloat16) - exact).norm() < 0.01 * exact.norm()

@@ -25,7 +25,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ..errors import KdlabError
-from ..losses import IGNORED
+from ..losses import IGNORED, wide
 from .sparse import SparseTargets
 
 Batch = dict[str, Tensor]
@@ -46,8 +46,8 @@ class Attention:
     scaling: float
 
     def scores(self) -> Tensor:
-        """Q K^T / sqrt(head width), (B, heads, L, L): before the softmax, and before padding is ruled out."""
-        return self.queries @ self.keys.transpose(-1, -2) * self.scaling
+        """Q K^T / sqrt(head width), (B, heads, L, L), in float32: before the softmax, and before padding is ruled out."""
+        return wide(self.queries) @ wide(self.keys).transpose(-1, -2) * self.scaling
 
 
 @dataclass(frozen=True)
