@@ -24,6 +24,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from kdlab.data.augmentation import Augmenter
 from kdlab.data.tasks import TEST_SEED, Task, builtin_task, encode, file_task
+from kdlab.engine.run import Runtime
 from kdlab.loop import distill
 from kdlab.models import classifier_from, layer_map, load_classifier, load_masked_lm, new_masked_lm, new_model, save
 from kdlab.models.layer_dropping import distilbert_config, layer_drop
@@ -48,7 +49,7 @@ RATES = {       # in an order of which the middle two are the most likely
 GROUNDS = ("restaurant", "sst2")
 QUICK_STEPS = 60, 60
 TUNING_SEED = 99                                        # apart from those that are reported
-QUIET = {"progress": False}
+QUIET = {"runtime": Runtime(progress=False)}
 
 # `benchmarks/fetch_sst2.py` gets them
 SST2 = Path(os.environ.get("KDLAB_SST2") or Path(__file__).resolve().parent.parent.parent / "shared/data/sst2")

@@ -20,8 +20,8 @@ their means and variances, and pulls every layer to the statistics of all teache
 slip; we use the paper's equation. Its rates are 3.0 for the block at work and 0.3 below, hence the tenth here; only its
 LAMB optimiser honours them, while `Stage.rates` holds for any. There is no next-sentence loss, since a text here is
 one segment. As in the released code, the student's own dropout of attention is off while it copies attention, words are
-drawn by count^-0.7 to be masked, and the losses of all layers are summed. Ours for its reasons: AdamW for LAMB, which is
-for batches of thousands; each block's rate warms up over a tenth of its steps and decays to 0, since each block is a
+drawn by count^-0.7 to be masked, and the losses of all layers are summed. Ours for its reasons: AdamW for LAMB, which
+is for batches of thousands; each block's rate warms up over a tenth of its steps and decays to 0, since each block is a
 stage of its own. Teacher weights were never released, so `kdlab.recipes.teacher` makes a small IB-BERT.
 """
 

@@ -17,9 +17,9 @@ The released code differs from the paper: one projection with bias serves embedd
 counts in its means; its prediction loss is also divided by the number of classes; and its teacher never leaves
 training mode, so dropout blurs the targets. We follow the paper, over real tokens, with the teacher in eval mode.
 
-Also ours: the student has no dropout; in a regression it follows the teacher, where the released code reads gold labels;
-one W_h serves all layers; both steps of task distillation have one learning rate; augmentation masks a word without
-showing the original sentence beside it, and has no rule for stop words.
+Also ours: the student has no dropout; in a regression it follows the teacher, where the released code reads gold
+labels; one W_h serves all layers; both steps of task distillation have one learning rate; augmentation masks a word
+without showing the original sentence beside it, and has no rule for stop words.
 
 Departure at miniature size, for its reason: learning rates of 1e-3 and more, since 5e-5 is for a 312-wide student and
 tens of thousands of steps.

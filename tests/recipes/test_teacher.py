@@ -12,6 +12,7 @@ from conftest import ROOT
 from kdlab.data.batches import Rows
 from kdlab.data.masking import Masking
 from kdlab.data.tasks import TEST_SEED, encode
+from kdlab.engine.run import QUIET
 from kdlab.losses import IGNORED
 from kdlab.models import load_classifier, load_masked_lm
 from kdlab.models.tracing import trace_teacher
@@ -61,7 +62,7 @@ def test_the_data_folder_stays_small():
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_recipe_runs_on_the_clinic_too(architecture):
     pretrained, teacher, task = make_teacher("clinic", texts=200, pretraining_steps=3, fine_tuning_steps=3,
-                                             architecture=architecture, progress=False)
+                                             architecture=architecture, runtime=QUIET)
     assert task.name == "clinic" and pretrained.config.model_type == teacher.config.model_type
     assert metrics.predict(teacher, task["test"].select(range(8))).shape == (8, 5)
 
