@@ -203,8 +203,7 @@ def _counting(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _expected(p: Tensor, values: Tensor) -> Tensor:
-    """sum_c p_c v_c, where p_c = 0 adds nothing: left alone, 0 times an infinity would be NaN, here or in a
-    gradient."""
+    """sum_c p_c v_c, to which p_c = 0 adds nothing: left alone, 0 * inf would be NaN, here or in a gradient."""
     return (p * torch.where(p == 0, 0.0, values)).sum(dim=-1)
 
 

@@ -199,8 +199,7 @@ def test_a_class_that_both_rule_out_is_as_if_it_were_not_there(name):
 
 @pytest.mark.parametrize("name", ["reverse", "jensen-shannon", "entropy", "cross-entropy, learning p"])
 def test_a_class_that_the_student_alone_rules_out_leaves_a_finite_gradient(name):
-    """q = (1/2, 1/2, 0) and p = (1/4, 1/4, 1/2): log 2, 3/4 log 4/3 + 1/4 log 2, log 2 and 2 log 2 with logits (0, 0,
-    -inf)."""
+    """q = (1/2, 1/2, 0) and p = (1/4, 1/4, 1/2), so that the mean of the two is (3/8, 3/8, 1/4)."""
     p = torch.tensor([[0.25, 0.25, 0.5]], dtype=torch.float64).log()
     q = torch.tensor([[0.0, 0.0, OUT]], dtype=torch.float64, requires_grad=True)
     loss = DIVERGENCES[name](p, q)

@@ -46,8 +46,7 @@ class Attention:
     scaling: float
 
     def scores(self) -> Tensor:
-        """Q K^T / sqrt(head width), (B, heads, L, L), in float32: before the softmax, and before padding is ruled
-        out."""
+        """Q K^T / sqrt(head width), (B, heads, L, L), in float32, before the softmax and with padding in it."""
         return wide(self.queries) @ wide(self.keys).transpose(-1, -2) * self.scaling
 
 
