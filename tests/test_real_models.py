@@ -23,7 +23,8 @@ from transformers import (
 
 from kdlab.cli import main
 from kdlab.data.batches import Rows
-from kdlab.data.tasks import file_task, hub_task, in_order_of, train_tokenizer
+from kdlab.data.labels import class_numbers
+from kdlab.data.tasks import file_task, hub_task, train_tokenizer
 from kdlab.engine.run import QUIET, Stage
 from kdlab.errors import KdlabError
 from kdlab.loop import distill
@@ -287,13 +288,16 @@ def test_without_a_network_a_hub_name_gives_one_sentence_with_the_remedy(capsys)
 
 
 def test_labels_are_put_in_the_teachers_order():
-    assert in_order_of(("NEG", "POS"), ["pos", "neg"][::-1]) == ["neg", "pos"]
-    assert in_order_of(("b", "a"), ["a", "b"]) == ["b", "a"]
-    assert in_order_of(("NEGATIVE", "POSITIVE"), ["0", "1"]) == ["0", "1"]
-    assert in_order_of(("LABEL_0", "LABEL_1"), ["no", "yes"]) == ["no", "yes"]
-    for theirs in (("x", "y"), ("a", "b", "c")):
+    assert class_numbers(("NEG", "POS"), ["pos", "neg"]) == {"pos": 1, "neg": 0}
+    assert class_numbers(("b", "a"), ["a", "b"]) == {"a": 1, "b": 0}
+    assert class_numbers(("a", "b", "c"), ["c", "a"]) == {"c": 2, "a": 0}, "data need not have all classes"
+    with pytest.warns(UserWarning, match=r"taken in order \(0 = NEGATIVE, 1 = POSITIVE\)"):
+        assert class_numbers(("NEGATIVE", "POSITIVE"), ["0", "1"]) == {"0": 0, "1": 1}
+    with pytest.warns(UserWarning, match=r"taken in order \(no = LABEL_0, yes = LABEL_1\)"):
+        assert class_numbers(("LABEL_0", "LABEL_1"), ["no", "yes"]) == {"no": 0, "yes": 1}
+    for theirs in (("x", "y"), ("a", "c", "d")):
         with pytest.raises(KdlabError, match=r"write the teacher's into the data"):
-            in_order_of(theirs, ["a", "b"])
+            class_numbers(theirs, ["a", "b"])
 
 
 # ---- the last step --------------------------------------------------------------------------------------------------

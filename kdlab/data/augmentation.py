@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import KdlabError
 from ..models.tracing import trace_teacher
-from .tasks import encode
+from .encoding import encode
 
 BATCH = 256     # masked sentences that the language model reads at once
 
@@ -38,23 +38,30 @@ class Augmenter:
         self.vocabulary = vocabulary
 
     def __call__(self, data: Dataset, seed: int = 0) -> Dataset:
-        """The rows of `data` and up to `copies` variants of each, encoded, with the label of the original.
+        """The rows of `data` and up to `copies` variants of each text, encoded, with the label of the original.
 
-        data: encoded rows with the column text. Variants equal to a text already there are dropped. The order is
-        that of `data`, each text followed by its variants; the same seed gives the same variants.
+        data: encoded rows with the column text, and pair where the task is on pairs: of a pair, each text is varied
+        beside the other as it was, as TinyBERT's code does it. Variants equal to a row already there are dropped. The
+        order is that of `data`, each row followed by its variants; the same seed gives the same variants.
         """
         rng = torch.Generator().manual_seed(seed)
-        texts, rows = [], []
-        for row, (text, words) in enumerate(zip(data["text"][:], self._candidates(data["text"][:]), strict=True)):
-            variants = [text, *(self._variant(text, words, rng) for _ in range(self.copies))]
+        kinds = [what for what in ("text", "pair") if what in data.column_names]
+        columns = [list(data[what][:]) for what in kinds]
+        words = [self._candidates(texts) for texts in columns]
+        made, rows = [], []
+        for row, original in enumerate(zip(*columns, strict=True)):
+            variants = [original]
+            for i, text in enumerate(original):
+                variants += [(*original[:i], self._variant(text, words[i][row], rng), *original[i + 1:])
+                             for _ in range(self.copies)]
             variants = list(dict.fromkeys(variants))
-            texts += variants
+            made += variants
             rows += [row] * len(variants)
-        columns = {"text": texts}
+        table = dict(zip(kinds, map(list, zip(*made, strict=True)), strict=True))
         if "label" in data.column_names:
             labels = data["label"][:]
-            columns["label"] = [labels[row] for row in rows]
-        return encode(Dataset.from_dict(columns), self.tokenizer)
+            table["label"] = [labels[row] for row in rows]
+        return encode(Dataset.from_dict(table), self.tokenizer)
 
     def _variant(self, text: str, words: list[tuple[int, int, list[str]]], rng: torch.Generator) -> str:
         draws = torch.rand(len(words), 2, generator=rng).tolist()

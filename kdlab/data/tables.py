@@ -1,28 +1,33 @@
 """A user's texts and labels, read whole and checked row by row.
 
-From a file (CSV, TSV, JSONL and Parquet by extension), from a data set on the Hub or from a folder that holds one.
-Everything is text here: labels become numbers in `kdlab.data.tasks`. A row is counted from 1 below the header, as a
-person would count.
+From a file (`kdlab.data.readers`), a data set that `datasets` saved, one on the Hub, or a folder that holds one. One
+reader reads a file, whether it is named or lies in a folder. Everything is text here: labels become numbers in
+`kdlab.data.tasks`. A row is counted from 1 below the header, as a person would count.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from ..errors import KdlabError
 from ..files import HUB_NAME
+from .readers import READERS, Values, kind_of, read_columns, typed_columns
 
-READERS = {".csv": "comma-separated", ".tsv": "tab-separated", ".jsonl": "JSON lines", ".parquet": "Parquet"}
+KINDS = {bytes: "bytes", list: "a list", dict: "an object with fields"}     # that are no text
 
 
 def is_data_set(name: str | Path) -> bool:
-    """Whether a name is that of a data set, a folder or owner/name on the Hub, and not of a file."""
-    return Path(name).is_dir() or bool(HUB_NAME.fullmatch(str(name)) and Path(name).suffix not in READERS)
+    """Whether a name is that of a data set with splits, a folder or owner/name on the Hub, and not of a file, nor of a
+    lone `Dataset` that was saved."""
+    path = Path(name)
+    if path.is_dir():
+        return not _is_one_split(path)
+    return not path.exists() and bool(HUB_NAME.fullmatch(str(name))) and kind_of(path) not in READERS \
+        and not path.parent.is_dir()    # a mistyped path
 
 
 @dataclass(frozen=True)
@@ -41,65 +46,103 @@ class Columns:
 
 
 def read_table(path: str | Path, columns: Columns) -> dict[str, list[str]]:
-    """The named columns of a file, as {"text": [...], "label": [...]}, and "pair" if there is one.
+    """The named columns of a file, as {"text": [...], "label": [...]}, and "pair" if there is one; of a folder in which
+    `Dataset.save_to_disk` saved one, too.
 
-    Raises `KdlabError`, one sentence with file, row and remedy: no file, unknown extension, bytes
-    that are not UTF-8, a file that is empty or cannot be read, a missing column, a row without text or
-    label.
+    Raises `KdlabError`, one sentence with file, row and remedy: what `read_columns` refuses, no rows, a row without
+    text or label, a text or label that is none, such as a list.
     """
     path = Path(path)
-    if not path.is_file():
-        raise KdlabError(f"{path}: there is no such file; check the path")
-    if path.suffix not in READERS:
-        raise KdlabError(f"{path}: the extension '{path.suffix}' is not known; save the file as "
-                         + ", ".join(f"{end} ({what})" for end, what in READERS.items()))
-    frame = _read(path)
-    return _checked(frame, columns, str(path))
+    if _is_one_split(path):
+        from datasets import load_from_disk
+
+        return _checked(_of_dataset(load_from_disk(str(path)), columns, str(path)), columns, str(path))
+    return _checked(read_columns(path, _names(columns)), columns, str(path))
 
 
 def read_dataset(name: str, subset: str | None, split: str, columns: Columns) -> dict[str, list[str]]:
-    """The same of a split of a data set: "owner/name" on the Hub, or a folder of such files.
+    """The same of a split of a data set: "owner/name" on the Hub, a folder of such files, or one that
+    `DatasetDict.save_to_disk` saved, of which only what it lists is read.
 
     Classes that the data set names are read as their names. Raises `KdlabError` for a data set, subset or split that
     is not there, a Hub that cannot be reached, and what `read_table` refuses.
     """
-    from datasets import ClassLabel, load_dataset
-
     where = f"{name}, split {split}"
     try:
         with _no_bars():
-            data = load_dataset(name, subset, split=split)
+            values = _of_saved(name, split, columns, where) if (Path(name) / "dataset_dict.json").is_file() else \
+                _of_files(name, subset, split, columns, where)
+    except KdlabError:
+        raise
     except Exception as error:      # of many kinds, by what is missing
         reason = str(error).splitlines()[0].rstrip(".")
         advice = "check --data, --subset and the split" if Path(name).is_dir() or "Couldn't reach" not in reason else \
             "where there is a network, fetch it with `hf download " \
             f"{name} --repo-type dataset --local-dir FOLDER`, and give that folder"
         raise KdlabError(f"{where}: this cannot be read ({reason}); {advice}") from None
-    frame = data.to_pandas()
-    for column in columns.wanted.values():
-        if isinstance(kind := data.features.get(column), ClassLabel):
-            names = dict(enumerate(kind.names))
-            frame[column] = frame[column].map(lambda value, names=names: names.get(value))
-    return _checked(frame, columns, where)
+    return _checked(values, columns, where)
 
 
-def _checked(frame: pd.DataFrame, columns: Columns, where: str) -> dict[str, list[str]]:
-    for column in columns.wanted.values():
-        if column not in frame.columns:
-            raise KdlabError(f"{where}: there is no column '{column}'; name one of "
-                             f"{', '.join(map(str, frame.columns))} with --text, --pair or --label")
-    if frame.empty:
+def _of_saved(name: str, split: str, columns: Columns, where: str) -> Values:
+    from datasets import load_from_disk
+
+    splits = load_from_disk(name)
+    if split not in splits:
+        raise ValueError(f"there is no split {split}, only {', '.join(splits)}")
+    return _of_dataset(splits[split], columns, where)
+
+
+def _of_files(name: str, subset: str | None, split: str, columns: Columns, where: str) -> Values:
+    """By the files that `datasets` finds for the split, each read by `read_columns`."""
+    from datasets import ClassLabel, DownloadManager, load_dataset, load_dataset_builder
+
+    builder = load_dataset_builder(name, subset)
+    files = builder.config.data_files or {}
+    if split not in files or {kind_of(file) for file in files[split]} - READERS.keys():
+        return _of_dataset(load_dataset(name, subset, split=split), columns, where)    # parts of splits, other formats
+    wanted, here = _names(columns), DownloadManager().download(list(files[split]))
+    values: Values = {column: [] for column in wanted}
+    for file, path in zip(files[split], here, strict=True):
+        for column, cells in read_columns(Path(path), wanted, str(file), kind_of(file)).items():
+            values[column] += cells
+    for column in wanted:
+        if isinstance(kind := (builder.info.features or {}).get(column), ClassLabel):
+            names = {str(i): class_name for i, class_name in enumerate(kind.names)}
+            values[column] = [cell if cell in kind.names else names.get(str(cell)) for cell in values[column]]
+    return values
+
+
+def _of_dataset(data, columns: Columns, where: str) -> Values:
+    from datasets import ClassLabel
+
+    classes = {column: kind.names for column, kind in data.features.items() if isinstance(kind, ClassLabel)}
+    return typed_columns(data.with_format("arrow")[:], _names(columns), where, classes)
+
+
+def _is_one_split(path: Path) -> bool:
+    return (path / "state.json").is_file() and (path / "dataset_info.json").is_file()
+
+
+def _names(columns: Columns) -> list[str]:
+    return list(dict.fromkeys(columns.wanted.values()))
+
+
+def _checked(values: Values, columns: Columns, where: str) -> dict[str, list[str]]:
+    if not values[columns.text]:
         raise KdlabError(f"{where}: the file has no rows; give at least one below the header")
-    table = {}
-    for what, column in columns.wanted.items():
-        values = frame[column]
-        missing = values.isna() | (values.astype(str).str.strip() == "")
-        if missing.any():
-            row = int(missing.to_numpy().argmax()) + 1
-            raise KdlabError(f"{where}, row {row}: there is no {what} in the column '{column}'; fill it "
-                             "in or delete the row")
-        table[what] = [_as_text(value) for value in values]
-    return table
+    return {what: [_as_text(value, f"{where}, row {row}", what, column)
+                   for row, value in enumerate(values[column], start=1)]
+            for what, column in columns.wanted.items()}
+
+
+def _as_text(value: object, where: str, what: str, column: str) -> str:
+    """Labels 1 and 1.0 of a typed file are the same label."""
+    if kind := KINDS.get(type(value)):
+        raise KdlabError(f"{where}: the {what} in the column '{column}' is {kind}; write "
+                         f"{'one label a row' if what == 'label' else 'it as text'}")
+    if value is None or (isinstance(value, float) and math.isnan(value)) or not str(value).strip():
+        raise KdlabError(f"{where}: there is no {what} in the column '{column}'; fill it in or delete the row")
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 @contextmanager
@@ -114,38 +157,3 @@ def _no_bars() -> Iterator[None]:
     finally:
         if not before:
             enable_progress_bars()
-
-
-def _read(path: Path) -> pd.DataFrame:
-    if path.stat().st_size == 0:
-        raise KdlabError(f"{path}: the file is empty; give a header line and at least one row")
-    try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        if path.suffix == ".jsonl":
-            return pd.read_json(path, lines=True, dtype=False)
-        # Quotation marks are plain characters in TSV files such as GLUE's.
-        tab = {"sep": "\t", "quoting": 3} if path.suffix == ".tsv" else {}
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", **tab)
-    except UnicodeDecodeError:
-        raise KdlabError(f"{path}, row {_undecodable_row(path)}: the bytes are not UTF-8; save the file "
-                         "as UTF-8") from None
-    except Exception as error:      # every parser has its own exceptions; the remedy is the same
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise KdlabError(f"{path}: this cannot be read as {READERS[path.suffix]} ({reason}); correct the "
-                         "file, or its extension") from None
-
-
-def _undecodable_row(path: Path) -> int:
-    """Row of the first line that is not UTF-8; the header is row 0 of CSV and TSV."""
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        try:
-            line.decode("utf-8")
-        except UnicodeDecodeError:
-            return number - (path.suffix != ".jsonl")
-    return 0
-
-
-def _as_text(value: object) -> str:
-    """Labels 1 and 1.0 of a typed file are the same label."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -64,7 +64,7 @@ def test_each_defect_of_a_file_gets_one_sentence_with_file_row_and_remedy(tmp_pa
         return _bytes(tmp_path / name, content)
     cases = [
         (lambda: file_task(tmp_path / "none.csv", good), "none.csv", "no such file"),
-        (lambda: file_task(of("a.xlsx", b"x"), good), "a.xlsx", "'.xlsx' is not known"),
+        (lambda: file_task(of("a.xlsx", b"x"), good), "a.xlsx", "'.xlsx' is not known; save the file as .csv (in the"),
         (lambda: file_task(good, good, "text", "label"), "data.csv", "no column 'text'"),
         (lambda: file_task(good, good, "sentence", "stars"), "data.csv", "no column 'stars'"),
         (lambda: file_task(of("empty.csv", b""), good), "empty.csv", "the file is empty"),
