@@ -26,15 +26,15 @@ def check_labels(teacher_logits: Tensor, labels: Tensor | Sequence[int], label_n
     more than chance if both were as good, by a sign test on the rows where just one of the two is right; and its hits
     are more than chance if answers and labels had nothing to do with each other (a teacher that gives one answer to
     all fits no order). Chance means the odds of four standard errors, 3.2e-5, divided by the C! orders to choose from:
-    of two classes in the wrong order 17 rows are enough, and a teacher that is merely bad passes. trust: pass anyway.
+    of two classes in the wrong order 16 rows are enough, and a teacher that is merely bad passes. trust: pass anyway.
     """
     table = confusion(teacher_logits, labels, len(label_names))
     if trust or (order := order_that_fits(table)) is None:
         return
     right, better = np.trace(table), sum(table[label, answer] for answer, label in enumerate(order))
     raise KdlabError(
-        f"the teacher's classes are not in the order of the data's labels: as they are {right / table.sum():.3f} of its "
-        f"answers are right, and {better / table.sum():.3f} if its classes are, in this order, "
+        f"the teacher's classes are not in the order of the data's labels: as they are {right / table.sum():.3f} of "
+        f"its answers are right, and {better / table.sum():.3f} if its classes are, in this order, "
         f"{', '.join(label_names[label] for label in order)}; correct id2label in the teacher's config.json or the "
         f"labels in the data, or go on with --trust-label-order\n{_shown(table, label_names)}")
 
