@@ -72,6 +72,7 @@ def test_numbers_are_sorted_as_numbers_and_floats_are_the_integers_they_are():
     (["-1", "-1"], r"train.csv, row 1: the label is -1"),
     (["0", "1", "nan"], r"train.csv, row 3: the label 'nan' is no number, and the others are"),
     (["0", "NA", "1"], r"train.csv, row 2: the label 'NA' is no number"),
+    ([f"{i / 4}" for i in range(20)], "train.csv, row 2: the label is 0.25, one of 20 numbers; add --regression"),
     (["[0, 1]", "[0]"], r"train.csv, row 1: the label '\[0, 1\]' is a list; write one label a row"),
 ])
 def test_what_is_no_class_is_refused(train, said):
@@ -82,6 +83,7 @@ def test_what_is_no_class_is_refused(train, said):
 
 def test_what_is_one():
     assert classes(["-1", "1"])[0] == ("-1", "1"), "the two sides of a support vector machine"
+    assert len(classes([f"{i / 2}" for i in range(1, 11)])[0]) == 10, "half stars"
     assert classes(["nan", "tea", "rice"])[0] == ("nan", "rice", "tea"), "bread"
 
 

@@ -64,7 +64,7 @@ def test_a_file_reads_the_same_when_its_folder_is_named(tmp_path, name):
 
 
 @pytest.mark.parametrize("content", ['text\tlabel\nhe said "no\tneg\n"whole"\tpos\n',
-                                     'text\tlabel\n"a" b\tx\nc ""d""\ty\n'])
+                                     'text\tlabel\n"whole"\tpos\nno\tneg\n', 'text\tlabel\n"a" b\tx\nc ""d""\ty\n'])
 def test_quotation_marks_of_a_tsv_are_plain_characters_as_in_glue(tmp_path, content):
     (tmp_path / "a.tsv").write_text(content)
     lines = [line.split("\t") for line in content.splitlines()[1:]]
