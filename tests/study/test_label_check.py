@@ -56,7 +56,7 @@ def test_the_sentence_has_both_scores_the_table_and_the_way_on():
     [[400, 100], [250, 250]],               # a teacher that is bad at one class
     [[30, 40], [40, 30]],                   # somewhat the other way round, on few rows
     [[4_000, 4_500, 1_500], [1_500, 4_000, 4_500], [4_500, 1_500, 4_000]],      # bad, and better than chance
-    [[3_600, 1_250, 1_150], [850, 0, 900], [1_550, 700, 0]],    # two orders that fit it alike
+    [[3_600, 1_850, 0], [0, 0, 0], [1_850, 0, 0]],    # two orders that fit it alike
     [[0, 8], [7, 0]],                       # too few rows to tell
     [[0, 0], [0, 0]],
     [[50, 0, 0], [0, 40, 10], [0, 28, 22]],  # two classes that it hardly tells apart
