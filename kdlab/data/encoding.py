@@ -90,7 +90,7 @@ def _shortened(tokenizer: PreTrainedTokenizerBase, texts: list[str], pairs: list
     for i, *both in zip(long, *coded, strict=True):
         short, longer = sorted((0, 1), key=lambda side: len(both[side].ids))
         kept = _end_of_word(both[short], limit)
-        for side, keep in ((short, kept), (longer, _end_of_word(both[longer], kept + 1))):
+        for side, keep in ((short, kept), (longer, _end_of_word(both[longer], max(limit, kept + 1)))):
             if keep < len(both[side].ids):
                 out[side][i] = out[side][i][:both[side].offsets[keep - 1][1]]
     return out

@@ -13,6 +13,7 @@ from ..errors import KdlabError
 
 WHOLE = re.compile(r"(-?\d+)\.0+")                              # 1.0 is 1
 NONE = ("nan", "na", "n/a", "none", "null", "<na>")             # what stands for no label in a column of numbers
+MOST_FRACTIONS = 10                                             # classes that are numbers such as 3.5; more are scores
 Tables = dict[str, dict[str, list[str]]]                        # split -> what is read -> one a row
 
 
@@ -108,7 +109,11 @@ def _cleaned(labels: list[str], source: str) -> list[str]:
 def _refuse_what_is_none(rows: list[tuple[str, int, str]]) -> None:
     names = {label for _, _, label in rows}
     numeric = {label for label in names if math.isfinite(_number(label))}
+    scores = numeric == names and len(names) > MOST_FRACTIONS
     for source, row, label in rows:
+        if scores and not _number(label).is_integer():
+            raise KdlabError(f"{source}, row {row}: the label is {label}, one of {len(names)} numbers; add "
+                             "--regression where they are scores to be met, or write the classes as words")
         if label.startswith("[") and label.endswith("]"):
             raise KdlabError(f"{source}, row {row}: the label '{label}' is a list; write one label a row")
         if numeric and label.lower() in NONE and not {name for name in names - numeric if name.lower() not in NONE}:

@@ -93,19 +93,27 @@ def _of_saved(name: str, split: str, columns: Columns, where: str) -> Values:
 
 
 def _of_files(name: str, subset: str | None, split: str, columns: Columns, where: str) -> Values:
-    """By the files that `datasets` finds for the split, each read by `read_columns`."""
-    from datasets import ClassLabel, DownloadManager, load_dataset, load_dataset_builder
+    """By the files that `datasets` finds for the split, each read by `read_columns`. A split may be a part, such as
+    train[:10%], or a sum."""
+    from datasets import ClassLabel, DownloadManager, ReadInstruction, load_dataset, load_dataset_builder
 
     builder = load_dataset_builder(name, subset)
     files = builder.config.data_files or {}
-    if split not in files or {kind_of(file) for file in files[split]} - READERS.keys():
-        return _of_dataset(load_dataset(name, subset, split=split), columns, where)    # parts of splits, other formats
-    wanted, here = _names(columns), DownloadManager().download(list(files[split]))
-    values: Values = {column: [] for column in wanted}
-    for file, path in zip(files[split], here, strict=True):
-        for column, cells in read_columns(Path(path), wanted, str(file), kind_of(file)).items():
-            values[column] += cells
-    for column in wanted:
+    parts = {part: part.partition("[")[0].strip() for part in split.split("+")}
+    if not all(kind_of(file) in READERS for whole in parts.values() for file in files.get(whole, [""])):
+        return _of_dataset(load_dataset(name, subset, split=split), columns, where)    # other formats, or no such split
+    values: Values = {column: [] for column in _names(columns)}
+    for part, whole in parts.items():
+        read: Values = {column: [] for column in values}
+        here = DownloadManager().download(list(files[whole]))
+        for file, path in zip(files[whole], here, strict=True):
+            for column, cells in read_columns(Path(path), list(values), str(file), kind_of(file)).items():
+                read[column] += cells
+        rows = len(read[columns.text])
+        some = ReadInstruction.from_spec(part.strip()).to_absolute({whole: rows})[0]
+        for column, cells in read.items():
+            values[column] += cells[some.from_:some.to]
+    for column in values:
         if isinstance(kind := (builder.info.features or {}).get(column), ClassLabel):
             names = {str(i): class_name for i, class_name in enumerate(kind.names)}
             values[column] = [cell if cell in kind.names else names.get(str(cell)) for cell in values[column]]

@@ -21,20 +21,21 @@ def check_labels(teacher_logits: Tensor, labels: Tensor | Sequence[int], label_n
     """Raise `KdlabError` where the teacher's answers fit the labels far better in another order of the classes.
 
     teacher_logits (n, C) on labelled rows; labels (n,), numbers of the classes label_names (C,). Of all C! orders the
-    one with most hits is found, and each cycle in it, such as two classes that changed places, is judged by itself on
-    the rows of its labels. It counts where three things hold: the other order has at least twice the hits; that is
-    more than chance if both were as good, by a sign test on the rows where just one of the two is right; and its hits
-    are more than chance if answers and labels had nothing to do with each other (a teacher that gives one answer to
-    all fits no order). Chance means the odds of four standard errors, 3.2e-5, divided by the C! orders to choose from:
-    of two classes in the wrong order 17 rows are enough, and a teacher that is merely bad passes. trust: pass anyway.
+    one with most hits is found, and each cycle in it, such as two classes that changed places, is judged by itself, on
+    the rows whose label and answer are both of its classes. It counts where three things hold. As they are, the hits
+    are no more than chance gives or at most half of the other order's. The other order's are more, by a sign test on
+    the rows where just one of the two is right. And they are more than where answers and labels have nothing to do
+    with each other (a teacher that gives one answer to all fits no order). "More" is by the odds of four standard
+    errors, 3.2e-5, divided by the C! orders to choose from: of two classes in the wrong order 16 rows are enough, and
+    a teacher that is merely bad passes. trust: pass anyway.
     """
     table = confusion(teacher_logits, labels, len(label_names))
     if trust or (order := order_that_fits(table)) is None:
         return
     right, better = np.trace(table), sum(table[label, answer] for answer, label in enumerate(order))
     raise KdlabError(
-        f"the teacher's classes are not in the order of the data's labels: as they are {right / table.sum():.3f} of its "
-        f"answers are right, and {better / table.sum():.3f} if its classes are, in this order, "
+        f"the teacher's classes are not in the order of the data's labels: as they are {right / table.sum():.3f} of "
+        f"its answers are right, and {better / table.sum():.3f} if its classes are, in this order, "
         f"{', '.join(label_names[label] for label in order)}; correct id2label in the teacher's config.json or the "
         f"labels in the data, or go on with --trust-label-order\n{_shown(table, label_names)}")
 
@@ -49,17 +50,19 @@ def confusion(teacher_logits: Tensor, labels: Tensor | Sequence[int], classes: i
 
 def order_that_fits(table: np.ndarray) -> list[int] | None:
     """The label of each of the teacher's classes, by what `check_labels` says, or None if it is the order given."""
-    classes, rows = len(table), table.sum()
+    classes = len(table)
     level = FOUR_ERRORS - math.lgamma(classes + 1)
     answer_of = linear_sum_assignment(-(table * (classes + 1) + np.eye(classes, dtype=np.int64)))[1]    # ties stay
-    expected = np.outer(table.sum(1), table.sum(0)) / max(rows, 1)
     order = list(range(classes))
     for cycle in _cycles(answer_of):
-        given = sum(table[i, i] for i in cycle)
-        other = sum(table[i, answer_of[i]] for i in cycle)
-        chance = sum(expected[i, answer_of[i]] for i in cycle)
-        if other >= 2 * given and binom.logsf(other - 1, given + other, 0.5) < level \
-                and binom.logsf(other - 1, rows, chance / rows) < level:
+        among = table[np.ix_(cycle, cycle)]         # the label of place i in a cycle is answered by class i + 1
+        rows = max(among.sum(), 1)
+        chance = np.outer(among.sum(1), among.sum(0)) / rows
+        given, chance_given = np.trace(among), np.trace(chance)
+        other, chance_other = (np.trace(np.roll(counts, -1, axis=1)) for counts in (among, chance))
+        if (given <= chance_given or other >= 2 * given) \
+                and binom.logsf(other - 1, given + other, 0.5) < level \
+                and binom.logsf(other - 1, rows, chance_other / rows) < level:
             for i in cycle:
                 order[answer_of[i]] = i
     return None if order == list(range(classes)) else order

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import AutoModelForMaskedLM
 
 from kdlab.data.augmentation import Augmenter
-from kdlab.data.tasks import encode_texts, train_tokenizer
+from kdlab.data.tasks import encode, encode_texts, train_tokenizer
 from kdlab.errors import KdlabError
 from kdlab.models import bert_config, new_model
 from kdlab.recipes.teacher import new_teacher
@@ -97,3 +98,17 @@ def test_a_word_of_several_pieces_gets_its_neighbours_among_the_embeddings(world
 def test_settings_that_make_no_sense_are_refused(task, bert, setting):
     with pytest.raises(KdlabError, match="p is between 0 and 1 and the others are 1 or more"):
         Augmenter(bert, task.tokenizer, **setting)
+
+
+def test_of_a_pair_each_text_is_varied_beside_the_other(bert, task):
+    """As TinyBERT's code does it; the second text was left out once, and half inputs had whole labels."""
+    data = encode(Dataset.from_dict({"text": ["the pizza was good ."], "pair": ["the waiter was rude ."],
+                                     "label": [3]}), task.tokenizer)
+    made = Augmenter(bert, task.tokenizer, p=1.0, copies=6)(data)
+    pairs = list(zip(made["text"][:], made["pair"][:], strict=True))
+    (first, second), others = pairs[0], pairs[1:]
+    assert (first, second) == (data["text"][0], data["pair"][0]) and set(made["label"]) == {3}
+    assert all((a == first) != (b == second) for a, b in others) and len(set(pairs)) == len(pairs)
+    assert any(a != first for a, _ in others) and any(b != second for _, b in others)
+    assert made["input_ids"][0] == data["input_ids"][0] and len(others) <= 12
+    assert made["input_ids"][-1] == task.tokenizer(*pairs[-1])["input_ids"]

@@ -54,8 +54,10 @@ def test_the_sentence_has_both_scores_the_table_and_the_way_on():
     [[30, 30], [30, 30]],                   # no better than chance
     [[10, 0], [90, 0]],                     # one answer to all, and not the more frequent label
     [[400, 100], [250, 250]],               # a teacher that is bad at one class
-    [[30, 40], [40, 30]],                   # somewhat the other way round, not by far
-    [[0, 8], [8, 0]],                       # too few rows to tell
+    [[30, 40], [40, 30]],                   # somewhat the other way round, on few rows
+    [[4_000, 4_500, 1_500], [1_500, 4_000, 4_500], [4_500, 1_500, 4_000]],      # bad, and better than chance
+    [[3_600, 1_850, 0], [0, 0, 0], [1_850, 0, 0]],    # two orders that fit it alike
+    [[0, 8], [7, 0]],                       # too few rows to tell
     [[0, 0], [0, 0]],
     [[50, 0, 0], [0, 40, 10], [0, 28, 22]],  # two classes that it hardly tells apart
 ])
@@ -63,8 +65,13 @@ def test_what_is_no_wrong_order(table):
     assert order_that_fits(np.array(table)) is None
 
 
-def test_seventeen_rows_are_enough_for_two_classes():
-    assert order_that_fits(np.array([[0, 9], [8, 0]])) == [1, 0]
+def test_sixteen_rows_are_enough_for_two_classes():
+    assert order_that_fits(np.array([[0, 8], [8, 0]])) == [1, 0]
+
+
+def test_a_weak_teacher_the_wrong_way_round_is_found_too():
+    assert order_that_fits(np.array([[300, 450], [450, 300]])) == [1, 0], "it scores .4, below chance"
+    assert order_that_fits(np.array([[200, 300, 0], [300, 200, 0], [0, 0, 2_000]])) == [1, 0, 2], "two of three classes"
 
 
 def test_no_teacher_of_chance_is_refused():
