@@ -54,8 +54,9 @@ def load_student(name: str | Path, label_names: tuple[str, ...],
 
     def relabel(config: PreTrainedConfig, *_: str) -> None:
         config.id2label, config.label2id, config.problem_type = labels.id2label, labels.label2id, labels.problem_type
-    model, tokenizer, lost, place = _load(name, AutoModelForSequenceClassification, "a student", relabel,
-                                          ignore_mismatched_sizes=True)
+    with torch.random.fork_rng(devices=[]):
+        model, tokenizer, lost, place = _load(name, AutoModelForSequenceClassification, "a student", relabel,
+                                              ignore_mismatched_sizes=True)
     body = f"{model.base_model_prefix}."
     _check_whole([key for key in lost if key.startswith(body) and "pooler" not in key], place, "a model's weights")
     _draw(model, {key for key, _ in model.named_parameters() if not key.startswith(body)} | set(lost), seed)

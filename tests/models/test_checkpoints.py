@@ -165,7 +165,9 @@ def test_of_a_pretrained_body_the_head_is_drawn_as_transformers_draws_it(task, t
     """So that students of earlier runs start where they started."""
     source = new_model(BertConfig(**SMALL, vocab_size=len(task.tokenizer)), seed=4)
     save(source, task.tokenizer, tmp_path / "bert")
+    state = torch.get_rng_state()
     student, _ = load_student(tmp_path / "bert", task.label_names, seed=7)
+    assert torch.equal(torch.get_rng_state(), state), "the page's random numbers stay"
     torch.manual_seed(7)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "bert", num_labels=5)
     for ours, theirs in zip(student.state_dict().values(), plain.state_dict().values(), strict=True):

@@ -130,7 +130,9 @@ def test_layers_are_found_and_dropped_and_the_rest_is_loaded_again(name, tmp_pat
     model, (_, where) = classifier(name), STACKS[name]
     stack = layers_of(model)
     assert stack is model.base_model.get_submodule(where) and len(stack) == 4
+    state = torch.get_rng_state()
     student = shallower(model, ((1, 1), (2, 3)))
+    assert torch.equal(torch.get_rng_state(), state)
     assert len(layers_of(model)) == 4, "the teacher is as it was"
     assert student.config.num_hidden_layers == len(layers_of(student)) == 2
     texts = [[7, 8, 9, 10, 11, 12, 13], [20, 21, 22]]
