@@ -11,7 +11,8 @@ from .building import (
     new_masked_lm,
     new_model,
 )
+from .checking import max_tokens_of
 from .loading import fingerprint, load_classifier, load_masked_lm, load_student, save
 
 __all__ = ["bert_config", "classifier_from", "encoder_of", "fingerprint", "give_body", "layers_of", "load_classifier",
-           "load_masked_lm", "load_student", "new_classifier", "new_masked_lm", "new_model", "save"]
+           "load_masked_lm", "load_student", "max_tokens_of", "new_classifier", "new_masked_lm", "new_model", "save"]

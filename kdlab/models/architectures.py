@@ -66,7 +66,8 @@ ARCHITECTURES = {each.name: each for each in (
 def build(config: PreTrainedConfig, pooler: bool = True, device: str = "cpu") -> PreTrainedModel:
     """A backbone with random weights. On device "meta" it has shapes and no memory: enough to count parameters.
 
-    pooler: whether BERT's or IB-BERT's dense layer over [CLS] is part of it; DistilBERT has none.
+    pooler: whether BERT's dense layer over [CLS] is part of it. DistilBERT has none, and that of MobileBERT and IB-BERT
+    takes the state of [CLS] as it is (`classifier_activation` is False) and weighs nothing.
     """
     options = {} if pooler or config.model_type == "distilbert" else {"add_pooling_layer": False}
     with torch.device(device), torch.random.fork_rng(devices=[]):

@@ -87,10 +87,25 @@ def give_body(source: PreTrainedModel, target: PreTrainedModel) -> None:
 
 
 def layers_of(model: PreTrainedModel) -> nn.ModuleList:
-    """The model's stack of layers."""
-    return getattr(model.base_model, encoder_of(model)).layer
+    """The model's stack of layers, one module each. Raises `KdlabError` where there is no such stack, or more than one:
+    ALBERT has one layer that is run again and again, T5 and BART have an encoder's and a decoder's."""
+    return model.base_model.get_submodule(stack_of(model))
 
 
 def encoder_of(model: PreTrainedModel) -> str:
-    """The name of the part of a model's body that holds them."""
-    return "transformer" if model.config.model_type == "distilbert" else "encoder"
+    """The name of the part of a model's body that holds them, "" where the body itself does. Raises as `layers_of`."""
+    return stack_of(model).rpartition(".")[0]
+
+
+def stack_of(model: PreTrainedModel) -> str:
+    """The name of the stack in the model's body. Raises as `layers_of`."""
+    depth, found = model.config.num_hidden_layers, []
+    for name, module in model.base_model.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in found)       # MobileBERT's layers hold lists, too
+        if isinstance(module, nn.ModuleList) and len(module) == depth and not inside:
+            found.append(name)
+    if len(found) != 1:
+        raise KdlabError(f"a {type(model).__name__} has {len(found) or 'no'} stacks of {depth} layers where one is "
+                         "needed, so that its layers can be neither dropped nor sharded; take a model of one stack, "
+                         "such as BERT, or a student of a smaller size")
+    return found[0]

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from transformers import BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM, PreTrainedModel
 
 from ..errors import KdlabError
-from .building import encoder_of, layers_of
+from .building import layers_of, stack_of
 from .layer_map import LayerMap, spread
 
+LAYER_NORM_EPS = 1e-12      # of every DistilBERT: its configuration cannot say another
+OF_EACH_LAYER = ("layer_types", "mlp_layer_types", "attention_window")      # lists in a configuration
 LAYER = {"attention.self.query": "attention.q_lin", "attention.self.key": "attention.k_lin",
          "attention.self.value": "attention.v_lin", "attention.output.dense": "attention.out_lin",
          "attention.output.LayerNorm": "sa_layer_norm", "intermediate.dense": "ffn.lin1",
@@ -29,21 +31,28 @@ HEAD = {"transform.dense.weight": "vocab_transform.weight", "transform.dense.bia
 
 
 def distilbert_config(teacher: PreTrainedModel, layers: int | None = None) -> DistilBertConfig:
-    """The teacher's width, heads and vocabulary in half its layers, or in `layers` of them."""
+    """The teacher's width, heads and vocabulary in half its layers, or in `layers` of them. Raises `KdlabError` for a
+    teacher whose layer norms no DistilBERT has."""
     bert = teacher.config
+    if bert.layer_norm_eps != LAYER_NORM_EPS:
+        raise KdlabError(f"this teacher's layer_norm_eps is {bert.layer_norm_eps:g} and a DistilBERT's is always "
+                         f"{LAYER_NORM_EPS:g}, so that its layers would compute something else; keep the teacher's "
+                         "architecture, with kdlab.models.layer_dropping.shallower")
     layers = layers or max(1, bert.num_hidden_layers // 2)
     return DistilBertConfig(
         vocab_size=bert.vocab_size, max_position_embeddings=bert.max_position_embeddings, n_layers=layers,
         n_heads=bert.num_attention_heads, dim=bert.hidden_size, hidden_dim=bert.intermediate_size,
         dropout=bert.hidden_dropout_prob, attention_dropout=bert.attention_probs_dropout_prob,
-        activation=bert.hidden_act, initializer_range=bert.initializer_range, pad_token_id=bert.pad_token_id)
+        activation=bert.hidden_act, initializer_range=bert.initializer_range, pad_token_id=bert.pad_token_id,
+        tie_word_embeddings=bert.tie_word_embeddings)
 
 
 def layer_drop(teacher: BertForMaskedLM, layers: int | LayerMap | None = None) -> DistilBertForMaskedLM:
     """A DistilBERT that starts as some layers of `teacher`, with its embeddings and language head.
 
     layers: how many, spread evenly from first to last (half of them unless given), or a layer map that
-    names them. Raises `KdlabError` for a teacher that is no `BertForMaskedLM` and for layers it does not have.
+    names them. Raises `KdlabError` for a teacher that is no `BertForMaskedLM`, for layers it does not have, and for
+    layer norms that no DistilBERT has.
     """
     if not isinstance(teacher, BertForMaskedLM):
         raise KdlabError(f"layer-drop starts a DistilBERT from a BertForMaskedLM, and this is a "
@@ -58,13 +67,27 @@ def layer_drop(teacher: BertForMaskedLM, layers: int | LayerMap | None = None) -
 def shallower(teacher: PreTrainedModel, layers: int | LayerMap | None = None) -> PreTrainedModel:
     """A copy of a classifier or language model that keeps some of its layers (how many or which: as in `layer_drop`).
 
-    Raises `KdlabError` for layers that the teacher does not have.
+    Raises `KdlabError` for layers that the teacher does not have, for an architecture without a stack of layers
+    (`layers_of`), and for layers that make no model of it: ModernBERT's first one is unlike the others.
     """
-    layers = _chosen(layers, teacher.config.num_hidden_layers)
+    depth, name = teacher.config.num_hidden_layers, stack_of(teacher)
+    layers = _chosen(layers, depth)
     student = deepcopy(teacher)
-    stack = layers_of(student)
-    student.base_model.get_submodule(encoder_of(student)).layer = nn.ModuleList(stack[n - 1] for _, n in layers)
+    kept = nn.ModuleList(deepcopy(layers_of(student)[n - 1]) for _, n in layers)
+    student.base_model.set_submodule(name, kept)
+    for number, layer in enumerate(kept):
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):        # a decoder's, for what it keeps of earlier tokens
+                module.layer_idx = number
+    for key, value in list(vars(student.config).items()):
+        if isinstance(value, list) and len(value) == depth and key.startswith(OF_EACH_LAYER):
+            setattr(student.config, key, [value[n - 1] for _, n in layers])
     student.config.num_hidden_layers = len(layers)
+    with torch.device("meta"):
+        fresh = type(student)(student.config)
+    if {k: w.shape for k, w in fresh.state_dict().items()} != {k: w.shape for k, w in student.state_dict().items()}:
+        raise KdlabError(f"the layers {', '.join(str(n) for _, n in layers)} of a {type(teacher).__name__} make no "
+                         "model that can be loaded again, since its layers are not all alike; keep layer 1 first")
     return student
 
 

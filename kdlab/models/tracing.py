@@ -84,6 +84,8 @@ def trace(model: nn.Module, batch: Batch, needs: Collection[str] = ("logits",)) 
     inputs["output_hidden_states"] = "hidden_states" in needs
     body = model.base_model if "logits" not in needs and isinstance(model, PreTrainedModel) else model
     with ExitStack() as stack:
+        if "attention_mask" in batch and getattr(model.config, "trigram_input", False):
+            stack.enter_context(_nothing_at_padding(model, batch["attention_mask"]))
         if "places" in batch and "logits" in needs:
             stack.enter_context(_head_at(model, batch["places"]))
         attention = stack.enter_context(_capturing(model.config)) if "attention" in needs else None
@@ -139,6 +141,25 @@ def _head_at(model: nn.Module, places: Tensor) -> Iterator[None]:
             yield
     finally:
         _places.reset(token)
+
+
+_real: ContextVar[Tensor] = ContextVar("real")
+
+
+@contextmanager
+def _nothing_at_padding(model: nn.Module, mask: Tensor) -> Iterator[None]:
+    """While the block runs, words are 0 at padding. MobileBERT's trigram reads the words beside each one: where a text
+    ends it reads 0, and beside it in a batch the embedding of [PAD] would stand."""
+    def silence(module: nn.Module, given: tuple[Tensor, ...], words: Tensor) -> Tensor | None:
+        real = _real.get(None)          # None where another thread runs the model
+        return None if real is None else words.where(real[..., None], 0.0)
+
+    token = _real.set(mask.bool())
+    try:
+        with model.get_input_embeddings().register_forward_hook(silence):
+            yield
+    finally:
+        _real.reset(token)
 
 
 _CAPTURE = "kdlab_capture"

@@ -20,10 +20,19 @@ from transformers import (
 )
 
 from kdlab.errors import KdlabError
-from kdlab.models import classifier_from, layer_map, load_classifier, load_masked_lm, new_masked_lm, new_model, save
+from kdlab.models import (
+    classifier_from,
+    fingerprint,
+    layer_map,
+    load_classifier,
+    load_masked_lm,
+    new_masked_lm,
+    new_model,
+    save,
+)
 from kdlab.models.architectures import ARCHITECTURES, build, ib_bert_config, mobilebert_config
 from kdlab.models.bottleneck import PublishedMobileBertForMaskedLM
-from kdlab.models.layer_dropping import layer_drop
+from kdlab.models.layer_dropping import layer_drop, shallower
 from kdlab.models.tracing import trace
 from kdlab.study import metrics
 
@@ -171,6 +180,29 @@ def test_with_all_layers_and_no_segment_vector_the_student_is_the_teacher(bert12
 def test_layer_drop_refuses_layers_that_are_not_there(bert12, layers):
     with pytest.raises(KdlabError, match="does not give each student layer"):
         layer_drop(bert12[0], layers)
+
+
+def test_layer_drop_of_an_untied_bert_keeps_both_its_embeddings_and_its_decoder(task, tmp_path):
+    config = BertConfig(vocab_size=len(task.tokenizer), hidden_size=24, num_hidden_layers=4, num_attention_heads=2,
+                        intermediate_size=40, tie_word_embeddings=False)
+    teacher = new_model(config, seed=2).eval()
+    words, decoder = teacher.bert.embeddings.word_embeddings.weight, teacher.cls.predictions.decoder.weight
+    assert not torch.equal(words, decoder)
+    student = layer_drop(teacher)
+    again, _ = load_masked_lm(save(student, task.tokenizer, tmp_path / "student"))
+    for one in (student, again):
+        assert torch.equal(one.distilbert.embeddings.word_embeddings.weight, words)
+        assert torch.equal(one.vocab_projector.weight, decoder)
+    assert fingerprint(again) == fingerprint(student)
+
+
+def test_layer_drop_refuses_layer_norms_that_no_distilbert_has(task):
+    config = BertConfig(vocab_size=len(task.tokenizer), hidden_size=24, num_hidden_layers=4, num_attention_heads=2,
+                        intermediate_size=40, layer_norm_eps=1e-5)
+    teacher = new_model(config)
+    with pytest.raises(KdlabError, match=r"layer_norm_eps is 1e-05 and a DistilBERT's is always 1e-12.*shallower"):
+        layer_drop(teacher)
+    assert shallower(teacher).bert.encoder.layer[0].output.LayerNorm.eps == 1e-5
 
 
 def test_layer_drop_refuses_another_architecture(task):
