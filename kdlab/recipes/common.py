@@ -96,8 +96,9 @@ def joined(first: Run, second: Run) -> Run:
     run.history["step"] = list(range(1, first.steps + second.steps + 1))
     run.probe_steps = [*first.probe_steps, *(first.steps + step for step in second.probe_steps)]
     run.probe_logits, run.weights = [*first.probe_logits, *second.probe_logits], [*first.weights, *second.weights]
-    run.report = second.report
-    run.report.steps = run.steps
-    run.report.seconds += first.report.seconds
-    run.report.steps_per_second = run.steps / run.report.seconds if run.report.seconds else 0.0
+    seconds = first.report.seconds + second.report.seconds
+    counted = sum(one.report.seconds * one.report.steps_per_second for one in (first, second))      # of this call
+    use = second.report.teacher if second.report.teacher.source != "none" else first.report.teacher
+    run.report = replace(second.report, steps=run.steps, seconds=seconds, teacher=use,
+                         steps_per_second=counted / seconds if seconds else 0.0)
     return run

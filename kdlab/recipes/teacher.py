@@ -36,13 +36,13 @@ ARCHITECTURES = ("bert", "ib-bert")
 
 
 def new_teacher(task: Task, architecture: str = "bert", seed: int = 0, layers: int = LAYERS, width: int = WIDTH,
-                dropout: float = 0.0) -> PreTrainedModel:
+                heads: int | None = None, dropout: float = 0.0) -> PreTrainedModel:
     """A masked language model to be pretrained: BERT, 4 x 128 unless given, or IB-BERT, as many blocks, half as wide
     between them as within."""
     if architecture not in ARCHITECTURES:
         raise KdlabError(f"there is no architecture '{architecture}'; take one of {', '.join(ARCHITECTURES)}")
     if architecture == "bert":
-        return new_masked_lm(task.tokenizer, layers, width, dropout=dropout, seed=seed)
+        return new_masked_lm(task.tokenizer, layers, width, heads, dropout, seed)
     if width % 8:
         raise KdlabError(f"an IB-BERT of width {width} cannot be built; take a width that 8 divides")
     config = ib_bert_config(
