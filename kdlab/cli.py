@@ -106,6 +106,7 @@ def _distill(options: argparse.Namespace) -> None:
         raise
     if distributed.is_main():
         print(f"\n{table(report)}\nwritten: {options.out / 'report.json'}, report.txt, "
+              f"{'pretrained/, ' if (options.out / 'pretrained').exists() else ''}"
               f"{'' if teacher else 'teacher/, '}student/")
 
 

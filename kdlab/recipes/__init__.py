@@ -23,7 +23,7 @@ RECIPES = {      # name on the command line -> its file; nothing is loaded until
     "mobilebert": "mobilebert",
     "minilmv2": "minilmv2",
 }
-__all__ = ["RECIPES", "distilbert", "minilmv2", "mobilebert", "soft_targets", "teacher", "tinybert"]
+__all__ = ["RECIPES", "named", "teacher", *RECIPES.values()]
 
 
 def named(name: str) -> ModuleType:

@@ -118,9 +118,10 @@ def augmented(task: Task, pretrained: PreTrainedModel | None, settings: Settings
     if not has_language_head(pretrained):
         say("TinyBERT: augmentation is left out, as there is no masked language model; pass pretrained= (--pretrained)")
         return rows
-    some = min(settings["augmented_rows"] or len(rows), len(rows))
-    more = Augmenter(pretrained, task.tokenizer, **settings["augmentation"])(rows.select(range(some)), seed)
-    return concatenate_datasets([more, rows.select(range(some, len(rows))).select_columns(more.column_names)])
+    varied = range(min(settings["augmented_rows"] or len(rows), len(rows)))
+    more = Augmenter(pretrained, task.tokenizer, **settings["augmentation"])(rows.select(varied), seed)
+    rest = [i for i in range(len(rows)) if i not in varied]
+    return concatenate_datasets([more, rows.select(rest).select_columns(more.column_names)]) if rest else more
 
 
 def stages(student: PreTrainedModel, body: PreTrainedModel, settings: Settings, texts: int, rows: int) -> list[Stage]:
@@ -145,6 +146,5 @@ def recipe(task: Task, teacher: PreTrainedModel, pretrained: PreTrainedModel | N
     data = augmented(task, pretrained, settings, seed, say)
     general_part, *task_part = stages(student, body, settings, len(texts), len(data))
     run = distill(student, body, texts, general_part, seed=seed, **options)
-    if not run.interrupted:
-        run = joined(run, distill(student, teacher, data, task_part, seed=seed, **options))
-    return student, run
+    return student, run if run.interrupted else joined(
+        run, distill(student, teacher, data, task_part, seed=seed, **options))

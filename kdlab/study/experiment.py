@@ -152,10 +152,11 @@ def run_experiment(task: Task, out: str | Path, sizes: Sizes | None = None, teac
               "runs": runs, "seconds": time.perf_counter() - began, "processes": distributed.world_size(),
               "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
               "recipe": recipe, "paper": paper, "settings": settings}
-    _save(kept, task, out / "student", model_card(report, kept))
     if distributed.is_main():
         write_text(out / "report.json", json.dumps(report, indent=1))
         write_text(out / "report.txt", table(report))
+    _save(kept, task, out / "student", model_card(report, kept))
+    if distributed.is_main():
         shutil.rmtree(out / "progress")
     distributed.barrier()
     return report
