@@ -154,7 +154,7 @@ def test_an_interrupted_recipe_goes_on_to_the_same_student(few, monkeypatch):
             raise KeyboardInterrupt
         return done
     monkeypatch.setattr(session.Session, "step", stop_at)
-    for steps in (8, 5):    # trial 2, teachers 2 + 2, general stage 2 of its 4; then trial 2, its other 2, 1 of the task
+    for steps in (8, 5):    # trial 2, teachers 2 + 2, general stage 2 of 4; then trial 2, its other 2, 1 of the task
         left[:] = range(steps)
         assert main(command(few, "halves", *more)) == 130
         assert not (few / "halves" / "student").exists()
