@@ -54,9 +54,9 @@ PAPER: Settings = {
 }
 MINIATURE: Settings = PAPER | {       # each departure with its reason
     "student": {"intra_bottleneck_size": 32, "intermediate_size": 64},  # half as wide as the shipped IB-BERT's outside
-    "transfer": PAPER["transfer"] | {"steps": 240, "batch_size": 64, "learning_rate": 2e-3},    # some minutes on a
-    "pretraining": PAPER["pretraining"] | {"steps": 60, "batch_size": 64, "learning_rate": 2e-3, "warmup": 0.1},
-    "task": PAPER["task"] | {"steps": 100, "learning_rate": 2e-3},      # laptop, and a narrow model bears such rates
+    "transfer": PAPER["transfer"] | {"steps": 240, "batch_size": 64, "learning_rate": 1e-2},    # some minutes on a
+    "pretraining": PAPER["pretraining"] | {"steps": 60, "batch_size": 64, "learning_rate": 1e-2, "warmup": 0.1},
+    "task": PAPER["task"] | {"steps": 100, "learning_rate": 3e-3},      # laptop, and a narrow model bears such rates
 }
 
 
@@ -114,7 +114,7 @@ def _progressive_rates(block: int) -> tuple[tuple[str, float], ...]:
 
 def general(task: Task, teacher: PreTrainedModel, transfer_steps: int, pretraining_steps: int,
             strategy: str = "progressive", student: PreTrainedModel | None = None, parts: tuple[str, ...] = TRANSFERS,
-            distilled: bool = True, seed: int = 0, learning_rate: float = 2e-3, batch_size: int = 64,
+            distilled: bool = True, seed: int = 0, learning_rate: float = 1e-2, batch_size: int = 64,
             masked_copies: int = 0, **options) -> tuple[PreTrainedModel, Run]:
     """A task-agnostic MobileBERT on the task's plain texts. masked_copies: of each so many, masked once instead of
     anew every time, which is what a `cache=` needs. `options` go to `distill`."""

@@ -50,9 +50,9 @@ PAPER: Settings = {
 MINIATURE: Settings = PAPER | {       # each departure with its reason
     "student": {"layers": 2, "width": 64},                              # half as deep and wide as the shipped teacher
     "augmented_rows": 2_000,                                            # each word of them costs a pass of the teacher
-    "general": PAPER["general"] | {"steps": 150, "batch_size": 64, "learning_rate": 2e-3},      # the paper's rates are
-    "intermediate": PAPER["intermediate"] | {"steps": 100, "batch_size": 64, "learning_rate": 1e-3},    # for a wider
-    "prediction": PAPER["prediction"] | {"steps": 100, "batch_size": 64, "learning_rate": 1e-3},        # student and
+    "general": PAPER["general"] | {"steps": 150, "batch_size": 64, "learning_rate": 3e-3},      # the paper's rates are
+    "intermediate": PAPER["intermediate"] | {"steps": 100, "batch_size": 64, "learning_rate": 3e-3},    # for a wider
+    "prediction": PAPER["prediction"] | {"steps": 100, "batch_size": 64, "learning_rate": 3e-3},        # student and
 }                                                                       # many more steps; one rate for both task steps
 
 
@@ -94,7 +94,7 @@ def task_stages(student: PreTrainedModel, teacher: PreTrainedModel, intermediate
 
 
 def general(task: Task, teacher: PreTrainedModel, steps: int, student: PreTrainedModel | None = None,
-            objective: Objective | None = None, seed: int = 0, learning_rate: float = 2e-3, batch_size: int = 64,
+            objective: Objective | None = None, seed: int = 0, learning_rate: float = 3e-3, batch_size: int = 64,
             **options) -> tuple[PreTrainedModel, Run]:
     """The first stage, on the task's plain texts, from the pretrained teacher. `options` go to `distill`."""
     student = new_student(task, teacher, seed=seed) if student is None else student
@@ -104,7 +104,7 @@ def general(task: Task, teacher: PreTrainedModel, steps: int, student: PreTraine
 
 def on_task(data: Dataset, student: PreTrainedModel, teacher: PreTrainedModel, intermediate_steps: int,
             prediction_steps: int, objective: Objective | None = None, prediction: Term | None = None, seed: int = 0,
-            learning_rate: float = 1e-3, batch_size: int = 64, **options) -> Run:
+            learning_rate: float = 3e-3, batch_size: int = 64, **options) -> Run:
     """Task distillation of `student`, in place, on (augmented) `data` from the fine-tuned teacher."""
     return distill(student, teacher, data, task_stages(
         student, teacher, intermediate_steps, prediction_steps, objective, prediction, learning_rate=learning_rate,
