@@ -47,8 +47,8 @@ PAPER: Settings = {
     "task": {"epochs": 3.0, "batch_size": 32, "learning_rate": 3e-5},   # ours: the paper does not say
 }
 MINIATURE: Settings = PAPER | {
-    "general": PAPER["general"] | {"steps": 400, "batch_size": 64,      # some minutes on a laptop
-                                   "learning_rate": 2e-3},              # a model this narrow bears it
+    "general": PAPER["general"] | {"steps": 400, "batch_size": 64,      # some minutes on a laptop,
+                                   "learning_rate": 2e-3},              # and a rate that a model this narrow bears
     "distilled_twice": True,                        # so that the fine-tuned teacher has its say on every task
     "task": {"steps": 200, "batch_size": 32, "learning_rate": 3e-4},    # as above
 }

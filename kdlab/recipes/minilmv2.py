@@ -44,11 +44,11 @@ PAPER: Settings = {
                 "weight_decay": 0.01},                                                          # 400,000 steps
     "task": {"epochs": 3.0, "batch_size": 32, "learning_rate": 3e-5},                           # ours
 }
-MINIATURE: Settings = PAPER | {
+MINIATURE: Settings = PAPER | {     # few steps, small batches, high rates: for minutes on a laptop and a narrow model
     "student": {"layers": 2, "width": 64},                  # half as deep and wide as the shipped teacher
     "relation_heads": 8,                                    # a number that divides 64 and the teacher's 128
-    "general": PAPER["general"] | {"steps": 300, "batch_size": 64, "learning_rate": 2e-3, "warmup": 0.1},  # a narrow
-    "task": PAPER["task"] | {"steps": 200, "batch_size": 64, "learning_rate": 1e-3},        # model bears such rates
+    "general": PAPER["general"] | {"steps": 300, "batch_size": 64, "learning_rate": 3e-3, "warmup": 0.1},
+    "task": PAPER["task"] | {"steps": 200, "batch_size": 64, "learning_rate": 3e-3},
 }
 
 

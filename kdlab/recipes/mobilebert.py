@@ -52,11 +52,11 @@ PAPER: Settings = {
     "pretraining": {"steps": 500_000, "batch_size": 2048, "learning_rate": 1.5e-3, "warmup": 0.02},     # code: README
     "task": {"epochs": 4.0, "batch_size": 32, "learning_rate": 5e-5},   # within its search: 2-10, 16-48, (1-10)e-5
 }
-MINIATURE: Settings = PAPER | {       # each departure with its reason
+MINIATURE: Settings = PAPER | {     # few steps, small batches, high rates: for minutes on a laptop and a narrow model
     "student": {"intra_bottleneck_size": 32, "intermediate_size": 64},  # half as wide as the shipped IB-BERT's outside
-    "transfer": PAPER["transfer"] | {"steps": 240, "batch_size": 64, "learning_rate": 1e-2},    # some minutes on a
+    "transfer": PAPER["transfer"] | {"steps": 240, "batch_size": 64, "learning_rate": 1e-2},
     "pretraining": PAPER["pretraining"] | {"steps": 60, "batch_size": 64, "learning_rate": 1e-2, "warmup": 0.1},
-    "task": PAPER["task"] | {"steps": 100, "learning_rate": 3e-3},      # laptop, and a narrow model bears such rates
+    "task": PAPER["task"] | {"steps": 100, "learning_rate": 3e-3},
 }
 
 

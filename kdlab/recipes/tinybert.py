@@ -38,22 +38,22 @@ from ..terms import AttentionScores, HiddenStates, Objective, SoftTargets, Term
 from .common import Settings, body_of, fields_of, has_language_head, joined, texts_of
 
 PARTS, PHASES = ("embedding", "hidden", "attention"), ("general", "intermediate", "prediction")
-PAPER: Settings = {
-    "student": {"layers": 4, "width": 312, "intermediate": 1200},               # section 4.2: TinyBERT4
-    "T": 1.0,                                                                   # equation 10
-    "augmentation": {"p": 0.4, "copies": 20, "candidates": 15},                 # section 4.2, of algorithm 1
-    "augmented_rows": None,                                                     # algorithm 1: all rows
-    "general": {"epochs": 3.0, "batch_size": 256, "learning_rate": 1e-4},       # section 4.2; batches: README
-    "intermediate": {"epochs": 20.0, "batch_size": 32, "learning_rate": 5e-5, "warmup": 0.0, "decay": False},  # as next
-    "prediction": {"epochs": 3.0, "batch_size": 32, "learning_rate": 3e-5, "warmup": 0.1},  # 4.2; schedules: code
+PAPER: Settings = {         # paper: section 4.2; code: the released code
+    "student": {"layers": 4, "width": 312, "intermediate": 1200},           # paper, TinyBERT4
+    "T": 1.0,                                                               # paper, equation 10
+    "augmentation": {"p": 0.4, "copies": 20, "candidates": 15},             # paper, of algorithm 1
+    "augmented_rows": None,                                                 # paper, algorithm 1: all rows
+    "general": {"epochs": 3.0, "batch_size": 256, "learning_rate": 1e-4},   # paper; batches: README; rate: as BERT
+    "intermediate": {"epochs": 20.0, "batch_size": 32, "learning_rate": 5e-5, "warmup": 0.0, "decay": False},   # both
+    "prediction": {"epochs": 3.0, "batch_size": 32, "learning_rate": 3e-5, "warmup": 0.1},      # paper; warm-up: code
 }
-MINIATURE: Settings = PAPER | {       # each departure with its reason
-    "student": {"layers": 2, "width": 64},                              # half as deep and wide as the shipped teacher
-    "augmented_rows": 2_000,                                            # each word of them costs a pass of the teacher
-    "general": PAPER["general"] | {"steps": 150, "batch_size": 64, "learning_rate": 3e-3},      # the paper's rates are
-    "intermediate": PAPER["intermediate"] | {"steps": 100, "batch_size": 64, "learning_rate": 3e-3},    # for a wider
-    "prediction": PAPER["prediction"] | {"steps": 100, "batch_size": 64, "learning_rate": 3e-3},        # student and
-}                                                                       # many more steps; one rate for both task steps
+MINIATURE: Settings = PAPER | {     # few steps, small batches, high rates: for minutes on a laptop and a narrow model
+    "student": {"layers": 2, "width": 64},                          # half as deep and wide as the shipped teacher
+    "augmented_rows": 2_000,                                        # each word of them costs a pass of the teacher
+    "general": PAPER["general"] | {"steps": 150, "batch_size": 64, "learning_rate": 3e-3},
+    "intermediate": PAPER["intermediate"] | {"steps": 100, "batch_size": 64, "learning_rate": 3e-3},
+    "prediction": PAPER["prediction"] | {"steps": 100, "batch_size": 64, "learning_rate": 3e-3},    # one rate for both
+}
 
 
 def new_student(task: Task, teacher: PreTrainedModel, layers: int = 2, width: int = 64, seed: int = 0,
