@@ -10,9 +10,18 @@ from datetime import datetime
 from pathlib import Path
 
 from .errors import KdlabError
+from .recipes import RECIPES
 from .study.sizes import Sizes
 
+LAYERS = 2          # of a layer-dropped student
 LONGEST = 512       # tokens of a text that is scored; a model's own limit may be lower
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Defaults are shown where they say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,16 +49,25 @@ def _distill(options: argparse.Namespace) -> None:
     from .data.tasks import file_task, hub_task
     from .engine import distributed
     from .engine.run import Runtime
-    from .models import load_classifier, load_student
+    from .models import load_classifier, load_masked_lm, load_student
     from .models.layer_dropping import shallower
+    from .recipes import named
     from .study.experiment import run_experiment, table
 
     sizes = Sizes(**{f.name: getattr(options, f.name) for f in fields(Sizes)})
+    if options.recipe != "soft-targets" and options.student != "new":
+        raise KdlabError(f"--student is for soft targets; the recipe {options.recipe} makes its own student")
+    sizes.settings_of(named(options.recipe), 1, options.paper)      # what is no setting of the recipe is told here
     reading = {"text": options.text, "label": options.label, "pair": options.pair, "regression": options.regression,
                "vocabulary": options.vocabulary, "max_tokens": options.max_tokens}
-    teacher = new_student = theirs = None
+    teacher = pretrained = new_student = theirs = None
+    if options.pretrained:
+        pretrained, reading["tokenizer"] = load_masked_lm(options.pretrained)
     if options.teacher:
         teacher, theirs = load_classifier(options.teacher)
+        if pretrained is not None and theirs.get_vocab() != reading["tokenizer"].get_vocab():
+            raise KdlabError(f"{options.pretrained}: this model and {options.teacher} read different tokens; give the "
+                             "model that the teacher was fine-tuned from")
         reading["tokenizer"] = theirs
         if not options.regression:
             reading["label_names"] = tuple(teacher.config.id2label.values())
@@ -65,7 +83,7 @@ def _distill(options: argparse.Namespace) -> None:
     ours = task
     if options.student == "layer-drop":
         def new_student(seed, teacher):
-            return shallower(teacher, sizes.student_layers)
+            return shallower(teacher, sizes.student_layers or LAYERS)
     elif options.student != "new":
         student, tokenizer = load_student(options.student, task.label_names)
         if theirs is None or tokenizer.get_vocab() != theirs.get_vocab():
@@ -79,13 +97,16 @@ def _distill(options: argparse.Namespace) -> None:
     made = not options.out.exists()
     try:
         report = run_experiment(ours, options.out, sizes, teacher, new_student, theirs, runtime,
-                                options.checkpoint_every, options.report_to)
+                                options.checkpoint_every, options.report_to, recipe=options.recipe,
+                                paper=options.paper, pretrained=pretrained,
+                                trust_label_order=options.trust_label_order)
     except KdlabError:
         if made and not any(path.is_file() for path in options.out.rglob("*")):
             shutil.rmtree(options.out, ignore_errors=True)      # refused before anything was done
         raise
     if distributed.is_main():
         print(f"\n{table(report)}\nwritten: {options.out / 'report.json'}, report.txt, "
+              f"{'pretrained/, ' if (options.out / 'pretrained').exists() else ''}"
               f"{'' if teacher else 'teacher/, '}student/")
 
 
@@ -137,7 +158,7 @@ def _cache(options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m kdlab", description="Knowledge distillation of language models.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    shown = argparse.ArgumentDefaultsHelpFormatter
+    shown = _Help
 
     one = commands.add_parser("distill", formatter_class=shown, help="teacher, student alone, student with teacher",
                               description="Compare students with and without a teacher on your own texts, and write "
@@ -151,8 +172,17 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--train-split", default="train", help="split of a data set to train on")
     one.add_argument("--regression", action="store_true", help="the labels are numbers to be met, as in STS-B")
     one.add_argument("--out", required=True, type=Path, help="folder for the report and the models")
+    one.add_argument("--recipe", default="soft-targets", choices=RECIPES, help="how the student learns: soft targets, "
+                     "or one of the papers from end to end")
+    one.add_argument("--paper", action="store_true", help="the paper's settings in place of the miniature's: its "
+                     "student, stages, steps and rates, which are for days on many GPUs; sizes given here go before")
+    one.add_argument("--pretrained", help="the pretrained teacher with its language head, which DistilBERT and "
+                     "MobileBERT need beside --teacher; alone, it is fine-tuned into the teacher")
+    one.add_argument("--trust-label-order", action="store_true", help="go on where the teacher's answers fit the "
+                     "labels better in another order")
     one.add_argument("--teacher", help="a fine-tuned classifier: a folder, or owner/name on the Hub; without it a "
-                     "teacher is trained from scratch")
+                     "teacher is trained from scratch, for all recipes but soft targets from a masked language "
+                     "model of the training texts")
     one.add_argument("--student", default="new", help="new: a small BERT of the sizes below; layer-drop: "
                      "student-layers of the teacher's layers; or a checkpoint to start from: a folder, or "
                      "owner/name on the Hub")
@@ -160,8 +190,11 @@ def _parser() -> argparse.ArgumentParser:
                      "there is no teacher yet")
     one.add_argument("--max-tokens", type=int, default=64, help="longer texts are cut")
     for size in fields(Sizes):
-        one.add_argument(f"--{size.name.replace('_', '-')}", type=type(size.default), default=size.default,
-                         help=size.metadata["help"])
+        meaning = size.metadata["help"]
+        if size.default is None and "default" not in meaning:
+            meaning += " (default: the recipe's)"
+        one.add_argument(f"--{size.name.replace('_', '-')}", type=size.metadata["type"], help=meaning,
+                         **({} if size.default is None else {"default": size.default}))
     one.add_argument("--precision", default="no", choices=("no", "bf16", "auto"), help="auto: bfloat16 where it is "
                      "faster here")
     one.add_argument("--accumulate", type=int, default=1, help="slices of a batch that a process computes in turn")

@@ -113,7 +113,8 @@ SETTINGS = {
        for name, value in (("seeds", "0"), ("batch-size", "-3"), ("student-layers", "0"), ("student-width", "-32"),
                            ("student-learning-rate", "0.0"), ("T", "nan"), ("student-epochs", "-1.0"))},
     "accumulate 0": (None, ["--accumulate", "0"], "accumulate is 0; it must be 1 or more"),
-    "checkpoint-every 0": (None, ["--checkpoint-every", "0"], "checkpoint_every is 0; it must be 1 or more"),
+    "checkpoint-every 0": (None, ["--checkpoint-every", "0"],
+                           "a checkpoint is to be saved every 0 steps; give 1 or more"),
     "max-tokens 2": (None, ["--max-tokens", "2"], "max-tokens is 2; give at least 3"),
     "vocabulary 0": (None, ["--vocabulary", "0"], "vocabulary is 0; give at least"),
 }

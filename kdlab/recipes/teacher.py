@@ -21,8 +21,6 @@ from pathlib import Path
 from torch import nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
-from ..data.batches import Rows
-from ..data.masking import Masking
 from ..data.tasks import Task, builtin_task
 from ..errors import KdlabError
 from ..loop import Run, Stage, distill
@@ -30,35 +28,39 @@ from ..models.architectures import ib_bert_config
 from ..models.building import classifier_from, new_classifier, new_masked_lm, new_model
 from ..terms import HardLabels, MaskedLM, Objective
 from ..worlds.corpus import World
+from .common import masking_of, texts_of
 
 LAYERS, WIDTH = 4, 128
 TEXTS = 150_000             # of each kind: unlabelled for pretraining, labelled for fine-tuning
 ARCHITECTURES = ("bert", "ib-bert")
 
 
-def new_teacher(task: Task, architecture: str = "bert", seed: int = 0) -> PreTrainedModel:
-    """A masked language model to be pretrained: BERT, 4 x 128, or IB-BERT, 4 blocks, 64 wide between them and 128
-    within. Dropout is 0."""
+def new_teacher(task: Task, architecture: str = "bert", seed: int = 0, layers: int = LAYERS, width: int = WIDTH,
+                heads: int | None = None, dropout: float = 0.0) -> PreTrainedModel:
+    """A masked language model to be pretrained: BERT, 4 x 128 unless given, or IB-BERT, as many blocks, half as wide
+    between them as within."""
     if architecture not in ARCHITECTURES:
         raise KdlabError(f"there is no architecture '{architecture}'; take one of {', '.join(ARCHITECTURES)}")
     if architecture == "bert":
-        return new_masked_lm(task.tokenizer, LAYERS, WIDTH, dropout=0.0, seed=seed)
+        return new_masked_lm(task.tokenizer, layers, width, heads, dropout, seed)
+    if width % 8:
+        raise KdlabError(f"an IB-BERT of width {width} cannot be built; take a width that 8 divides")
     config = ib_bert_config(
         vocab_size=len(task.tokenizer), max_position_embeddings=task.tokenizer.model_max_length, type_vocab_size=1,
-        pad_token_id=task.tokenizer.pad_token_id, num_hidden_layers=LAYERS, embedding_size=WIDTH // 4,
-        hidden_size=WIDTH // 2, intra_bottleneck_size=WIDTH, intermediate_size=4 * WIDTH, hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0)
+        pad_token_id=task.tokenizer.pad_token_id, num_hidden_layers=layers, embedding_size=width // 4,
+        hidden_size=width // 2, intra_bottleneck_size=width, intermediate_size=4 * width, hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout)
     return new_model(config, AutoModelForMaskedLM, seed)
 
 
 def pretrain(task: Task, steps: int = 6_000, model: PreTrainedModel | None = None, learning_rate: float = 2e-3,
-             seed: int = 0, **options) -> tuple[PreTrainedModel, Run]:
-    """A masked language model, `new_teacher`'s unless given, pretrained on the task's transfer split. `options` go
-    to `distill`."""
+             seed: int = 0, batch_size: int = 64, **options) -> tuple[PreTrainedModel, Run]:
+    """A masked language model, `new_teacher`'s unless given, pretrained on the task's transfer split, or where it has
+    none on its training texts. `options` go to `distill`."""
     model = new_teacher(task, seed=seed) if model is None else model
-    texts = task["transfer"]
-    masking = Masking(task.tokenizer, Rows(texts, task.tokenizer.pad_token_id), rate=0.2, smoothing=0.7)
-    stage = Stage(Objective([MaskedLM()]), steps, batch_size=64, learning_rate=learning_rate, transform=masking,
+    texts = texts_of(task)
+    masking = masking_of(task, texts, {"rate": 0.2, "smoothing": 0.7})
+    stage = Stage(Objective([MaskedLM()]), steps, batch_size=batch_size, learning_rate=learning_rate, transform=masking,
                   name="pretraining")
     return model, distill(model, None, texts, stage, seed=seed, **options)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from transformers import PreTrainedModel
 
+from ..recipes import named
+from ..recipes.common import phases
 from .metrics import headline
 
 
@@ -29,10 +31,9 @@ tags: [knowledge-distillation, kdlab]
 
 {student.config.num_hidden_layers} layers, {costs['student']['parameters']:,} parameters. Answers: {labels}.
 
-Distilled with kdlab by soft targets and hard labels (Hinton, Vinyals, Dean 2015, arXiv 1503.02531)
+Distilled with kdlab by {_method(report)}
 from a teacher of {costs['teacher']['parameters']:,} parameters, on {report['train_rows']:,} training rows:
-{steps:,} steps of {report['sizes']['batch_size']} texts, T = {report['sizes']['T']:g}, texts cut at \
-{report['tokens_for_cost']} tokens. This is the student of seed 0.
+{steps:,} steps{_stages(report)}, texts cut at {report['tokens_for_cost']} tokens. This is the student of seed 0.
 
 | model | {score} on {report['test_rows']:,} held-out rows | parameters |
 |---|---|---|
@@ -41,3 +42,18 @@ from a teacher of {costs['teacher']['parameters']:,} parameters, on {report['tra
 Students: mean ± standard deviation of {report['sizes']['seeds']} seed(s), all with the same steps. What the data say
 about whom they serve and whom they may harm is for whoever publishes this model to write here.
 """
+
+
+def _method(report: dict) -> str:
+    """The paper, as the first sentence of its recipe names it."""
+    if report["recipe"] == "soft-targets":
+        return "soft targets and hard labels (Hinton, Vinyals, Dean 2015, arXiv 1503.02531)"
+    paper = named(report["recipe"]).__doc__.split("), ")[0] + ")"
+    return f"the recipe of {paper}, with {'its' if report['paper'] else 'miniature'} settings,"
+
+
+def _stages(report: dict) -> str:
+    if report["recipe"] == "soft-targets":
+        return f" of {report['sizes']['batch_size']} texts, T = {report['sizes']['T']:g}"
+    sizes = [f"{phase['batch_size']} ({name})" for name, phase in phases(report["settings"]).items()]
+    return f" in batches of {', '.join(sizes)} texts"
