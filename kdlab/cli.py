@@ -188,7 +188,8 @@ def _parser() -> argparse.ArgumentParser:
                      "owner/name on the Hub")
     one.add_argument("--vocabulary", type=int, default=8_000, help="tokens of the tokenizer that is trained where "
                      "there is no teacher yet")
-    one.add_argument("--max-tokens", type=int, default=64, help="longer texts are cut")
+    one.add_argument("--max-tokens", type=int, help="longer texts are cut "
+                     "(default: at what the teacher reads, or at 64 without one)")
     for size in fields(Sizes):
         meaning = size.metadata["help"]
         if size.default is None and "default" not in meaning:

@@ -16,7 +16,7 @@ from ..data.batches import Rows
 from ..data.masking import Masking
 from ..errors import KdlabError
 from ..losses import IGNORED
-from ..models.loading import fingerprint
+from ..models import fingerprint, max_tokens_of
 from .run import Stage
 
 
@@ -50,10 +50,11 @@ def check(student: nn.Module, teacher: nn.Module | None, rows: Rows, stages: Seq
                          "with the teacher's tokenizer, or give teacher_data=, the texts as the teacher reads them")
     if any("logits" in stage.objective.teacher_needs for stage in stages):
         names, other = (list(getattr(c, "id2label", None).values()) for c in (ours, theirs))
-        if len(names) != len(other):
+        if len(names) != len(other) and student.get_output_embeddings() is None:
             raise KdlabError(f"the teacher tells {len(other)} labels apart and the student {len(names)}; give "
                              "both the same labels")
-        if names != other:
+        is_of_words = student.get_output_embeddings() is not None      # a language model answers in tokens
+        if names != other and len(names) > 1 and not is_of_words:
             raise KdlabError(f"the teacher's labels are {other} and the student's {names}; put them in one "
                              "order, or each class would learn from another")
     _check_rows("teacher", teacher, rows if teacher_rows is None else teacher_rows)
@@ -101,7 +102,7 @@ def _check_stage(stage: Stage, student: nn.Module, teacher: nn.Module | None, ro
 
 def _check_rows(who: str, model: nn.Module, rows: Rows) -> None:
     config = model.config
-    longest, most = int(rows.lengths.max()), getattr(config, "max_position_embeddings", math.inf)
+    longest, most = int(rows.lengths.max()), max_tokens_of(config)
     if longest > most:
         raise KdlabError(f"row {int(rows.lengths.argmax())} has {longest} tokens and the {who} reads at "
                          f"most {most}; encode with truncation, or build a longer model")

@@ -35,13 +35,9 @@ from ..recipes import named, soft_targets
 from ..recipes.common import has_language_head, phases
 from ..recipes.teacher import new_teacher, pretrain
 from . import metrics
+from .label_check import check_labels
 from .model_card import model_card
 from .sizes import Sizes
-
-try:
-    from .label_check import check_labels
-except ImportError:         # not merged yet: no check
-    check_labels = None
 
 NewStudent = Callable[[int, PreTrainedModel], PreTrainedModel]     # from a seed and the teacher
 TRIED = 8                                                          # rows on which everything is tried first
@@ -122,7 +118,7 @@ def run_experiment(task: Task, out: str | Path, sizes: Sizes | None = None, teac
     if runtime.shard_teacher:
         distributed.shard(teacher, layers_of(teacher))
     teacher_logits = metrics.predict(teacher, theirs["test"])
-    if check_labels is not None and not own_teacher and not task.is_regression:
+    if not own_teacher and not task.is_regression:
         check_labels(teacher_logits, test["label"][:], task.label_names, trust_label_order)
     rows = {"teacher": [metrics.evaluate(teacher, theirs["test"])], "student, no teacher": [],
             "student, with teacher": []}

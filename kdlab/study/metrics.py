@@ -16,6 +16,7 @@ from .. import losses
 from ..data.batches import Rows
 from ..engine.prediction import predict
 from ..errors import KdlabError
+from ..models import max_tokens_of
 from ..models.tracing import trace
 
 
@@ -133,7 +134,7 @@ def parameters(model: nn.Module) -> int:
 
 def _example(model: nn.Module, length: int) -> dict[str, Tensor]:
     device = next(model.parameters()).device
-    length = min(length, getattr(model.config, "max_position_embeddings", length))
+    length = int(min(length, max_tokens_of(model.config)))
     return {"input_ids": torch.ones(1, length, dtype=torch.long, device=device)}
 
 

@@ -31,7 +31,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from kdlab.engine.fast_path import shortcut
+from kdlab.engine.fast_path import fast_path
 from kdlab.errors import KdlabError
 from kdlab.models import layers_of, new_model
 from kdlab.models.architectures import ib_bert_config, mobilebert_config
@@ -108,7 +108,7 @@ def test_what_pad_means_to_a_mobilebert_is_of_no_account(name, auto, batch):
         with torch.no_grad():
             model.get_input_embeddings().weight[0] += shift
         seen = trace_teacher(model, batch, ("logits", "hidden_states", "attention"))
-        part = trace_teacher(shortcut(model, readings), batch, ("hidden_states", "attention"))
+        part = trace_teacher(fast_path(model, readings), batch, ("hidden_states", "attention"))
         found.append([seen.hidden_states[-1][real], seen.attention[3].queries.transpose(1, 2)[real],
                       part.hidden_states[2][real]])
         if auto is AutoModelForMaskedLM:
